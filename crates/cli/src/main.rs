@@ -1,0 +1,2 @@
+//! The `hopcast` command.
+fn main() {}

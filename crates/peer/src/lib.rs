@@ -1,0 +1,1 @@
+//! The peer agent: players on one side, neighbours on the other.

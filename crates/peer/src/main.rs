@@ -1,0 +1,2 @@
+//! The `hopcast-peer` program.
+fn main() {}

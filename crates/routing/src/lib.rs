@@ -1,0 +1,1 @@
+//! Rooms as changing graphs, and the shortest paths through them.

@@ -1,0 +1,1 @@
+//! The signalling server: who is here, and the shortest way between them.

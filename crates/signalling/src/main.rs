@@ -1,0 +1,2 @@
+//! The `hopcast-signalling` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Songs as HLS segments in PostgreSQL: schema, ingest, replication, reads.
