@@ -1,0 +1,182 @@
+//! `hopcast bench start`: a cold `up` of a whole mesh beside its floor.
+//!
+//! The floor: as many `initdb` and `pg_ctl start` as the mesh has databases, in parallel, each in a fresh directory; then one
+//! spawn of a no-op program of the peer's size for each peer. The two are measured in turn.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use crate::{
+    median,
+    programs::{self, Unprivileged},
+};
+
+const UP_LIMIT: Duration = Duration::from_secs(180);
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Rounds of both.
+    pub rounds: usize,
+    /// Peers of the mesh.
+    pub peers: u64,
+    /// Databases of the mesh.
+    pub databases: u64,
+    /// Median of `up`: from its start to every peer connected and every edge replicating.
+    pub up_seconds: f64,
+    /// Median of the floor.
+    pub floor_seconds: f64,
+    /// `up_seconds / floor_seconds`.
+    pub ratio: f64,
+    /// Every round of `up`.
+    pub up_all: Vec<f64>,
+    /// Every round of the floor.
+    pub floor_all: Vec<f64>,
+}
+
+/// Measures both, `rounds` times in turn. `note` is told what is being done.
+pub fn run(topology: &Path, rounds: usize, note: &dyn Fn(&str)) -> Result<Report> {
+    let hopcast = programs::ours("hopcast")?;
+    let peer_size = fs::metadata(programs::ours("hopcast-peer")?)?.len();
+    let plan = programs::output(
+        std::process::Command::new(&hopcast).args(["plan", "--json", "--file"]).arg(topology),
+        Duration::from_secs(30),
+    )?;
+    let plan = programs::last_json(&plan)?;
+    let count = |field: &str| {
+        plan[field].as_array().map(Vec::len).with_context(|| format!("the plan has no `{field}`"))
+    };
+    let (peers, databases) = (count("peers")?, count("edges")? + 1);
+    let (mut up_all, mut floor_all) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        note(&format!("round {round} of {rounds}: the floor"));
+        floor_all.push(floor(databases, peers, peer_size)?);
+        note(&format!("round {round} of {rounds}: up"));
+        up_all.push(up(&hopcast, topology)?);
+    }
+    let middle = |all: &[f64]| median(all).context("at least one round is needed");
+    let (up_seconds, floor_seconds) = (middle(&up_all)?, middle(&floor_all)?);
+    Ok(Report {
+        rounds,
+        peers: peers as u64,
+        databases: databases as u64,
+        up_seconds,
+        floor_seconds,
+        ratio: up_seconds / floor_seconds,
+        up_all,
+        floor_all,
+    })
+}
+
+/// One cold `up --detach` in a state directory of its own; the seconds that `up` itself reports.
+fn up(hopcast: &Path, topology: &Path) -> Result<f64> {
+    let state = tempfile::Builder::new()
+        .prefix("hopcast-bench-")
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()?;
+    let command = |verb: &[&str]| {
+        let mut command = std::process::Command::new(hopcast);
+        command.args(verb).arg("--file").arg(topology).env("HOPCAST_STATE", state.path());
+        command
+    };
+    let begin = programs::output(&mut command(&["up", "--detach", "--json"]), UP_LIMIT);
+    let end = programs::output(&mut command(&["down", "--purge"]), UP_LIMIT);
+    let report = programs::last_json(&begin?)?;
+    end?;
+    report["seconds"].as_f64().context("`up --json` has no `seconds`")
+}
+
+/// One floor, in seconds.
+fn floor(databases: usize, peers: usize, size: u64) -> Result<f64> {
+    let user = Unprivileged::find()?;
+    let (initdb, pg_ctl) = (programs::postgres("initdb")?, programs::postgres("pg_ctl")?);
+    let root = tempfile::Builder::new().prefix("hopcast-floor-").tempdir()?;
+    user.own(root.path())?;
+    let no_op = no_op(root.path(), size)?;
+    let limit = Duration::from_secs(60);
+    let begin = Instant::now();
+    let started: Vec<Result<()>> = std::thread::scope(|scope| {
+        let clusters: Vec<_> = (0..databases)
+            .map(|number| {
+                let data = root.path().join(format!("db-{number}"));
+                let (initdb, pg_ctl) = (&initdb, &pg_ctl);
+                scope.spawn(move || {
+                    let run = |program: &Path, args: &[&str]| {
+                        programs::output(
+                            user.command(program).arg("-D").arg(&data).args(args).current_dir("/"),
+                            limit,
+                        )
+                    };
+                    run(initdb, &["-A", "trust", "-U", "media", "-E", "UTF8"])?;
+                    // The socket in the data directory and no TCP port: nothing to collide with.
+                    let options = format!("-F -c listen_addresses= -k {}", data.display());
+                    let log = data.join("log");
+                    let log = log.to_str().context("the temporary directory's name is not UTF-8")?;
+                    run(pg_ctl, &["-w", "-l", log, "-o", &options, "start"]).map(drop)
+                })
+            })
+            .collect();
+        clusters
+            .into_iter()
+            .map(|cluster| cluster.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?)
+            .collect()
+    });
+    let spawned = spawn_all(&no_op, peers);
+    let seconds = begin.elapsed().as_secs_f64();
+    for number in 0..databases {
+        let data = root.path().join(format!("db-{number}"));
+        if data.join("postmaster.pid").exists() {
+            programs::output(
+                user.command(&pg_ctl).arg("-D").arg(&data).args(["-m", "immediate", "stop"]).current_dir("/"),
+                limit,
+            )?;
+        }
+    }
+    started.into_iter().collect::<Result<Vec<_>>>()?;
+    spawned?;
+    Ok(seconds)
+}
+
+fn spawn_all(program: &Path, count: usize) -> Result<()> {
+    let mut children = Vec::with_capacity(count);
+    for _ in 0..count {
+        children
+            .push(std::process::Command::new(program).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?);
+    }
+    for mut child in children {
+        child.wait()?;
+    }
+    Ok(())
+}
+
+/// `true`, padded with zeros to the peer's size.
+fn no_op(dir: &Path, size: u64) -> Result<std::path::PathBuf> {
+    let path = dir.join("no-op");
+    fs::copy("/bin/true", &path).context("failed to copy /bin/true")?;
+    let mut file = OpenOptions::new().append(true).open(&path)?;
+    let missing = size.saturating_sub(file.metadata()?.len());
+    file.write_all(&vec![0; usize::try_from(missing)?])?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_no_op_has_the_peers_size_and_does_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = no_op(dir.path(), 2_000_000).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 2_000_000);
+        spawn_all(&path, 3).unwrap();
+    }
+}

@@ -1,0 +1,48 @@
+# Shared by the scripts beside it: what a step needs, how it is installed, where the programs are built.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root" || exit 1
+install=yes # --no-install refuses instead
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+    say "error: $*"
+    exit 1
+}
+
+# need COMMAND=PACKAGE ...: installs the Debian packages of the commands that are missing, after saying so.
+need() {
+    local missing=() pair
+    for pair in "$@"; do
+        find_command "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    [ "$install" = yes ] || die "missing Debian packages: ${missing[*]}; install them, or run without --no-install"
+    command -v apt-get >/dev/null || die "missing: ${missing[*]} (names of Debian's packages; there is no apt-get here, install them your way)"
+    local sudo=()
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
+    say "installing Debian packages: ${missing[*]}"
+    "${sudo[@]}" apt-get update -qq >&2 &&
+        DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2 ||
+        die "apt-get could not install: ${missing[*]}"
+}
+
+# PostgreSQL's server programs are not on Debian's PATH.
+find_command() {
+    command -v "$1" 2>/dev/null || ls -d /usr/lib/postgresql/*/bin/"$1" 2>/dev/null | grep . || return 1
+}
+
+need_rust() {
+    command -v cargo >/dev/null ||
+        die "cargo is missing: install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer (https://rustup.rs)"
+}
+
+# Release programs, static: a peer that maps no shared library is a smaller peer. Sets $bin.
+build_release() {
+    local host
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$host" \
+        -p hopcast-cli -p hopcast-peer -p hopcast-signalling >&2 || die "the build failed"
+    bin=${CARGO_TARGET_DIR:-$root/target}/$host/release
+}
