@@ -63,7 +63,7 @@ pub struct Peer {
     pub edges: Vec<DatabaseName>,
     /// Where it listens locally; it dials from that address too.
     pub local: SocketAddr,
-    /// Its fixed address in the peer network of Docker.
+    /// Its fixed address in the peer network of Docker: first address + 1 + number.
     pub docker: SocketAddr,
     /// Which NixOS VM runs it, from 1, and on which port.
     pub nixos: NixosPeer,
@@ -74,7 +74,7 @@ pub struct Peer {
 pub struct NixosPeer {
     /// VM number, from 1.
     pub host: u32,
-    /// 8080 + the peer's number.
+    /// `peers.port` + the peer's number.
     pub port: u16,
 }
 
@@ -109,6 +109,8 @@ pub struct Origin {
     pub network: NetworkName,
     /// Where it listens locally.
     pub local: SocketAddr,
+    /// Its own network of Docker; every edge has an address in it too.
+    pub docker: DatabaseNetwork,
 }
 
 /// An edge database and its edge-peer set.
@@ -122,6 +124,23 @@ pub struct Edge {
     pub peers: Vec<PeerName>,
     /// Where it listens locally.
     pub local: SocketAddr,
+    /// Its own network of Docker; its gateways have an address in it too.
+    pub docker: DatabaseNetwork,
+    /// Its address in the origin's network of Docker.
+    pub docker_origin: Ipv4Addr,
+}
+
+/// The network of Docker that a database owns. Its first usable address is the engine's own (the "gateway").
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseNetwork {
+    /// Its subnet's first address.
+    pub subnet: Ipv4Addr,
+    /// Its subnet's prefix length.
+    pub prefix: u8,
+    /// Where the database listens in it: its first address + 2.
+    pub address: SocketAddr,
+    /// The addresses of the peers in it, in the order of [`Edge::peers`]: first address + 3 and up. Empty for the origin.
+    pub peers: Vec<Ipv4Addr>,
 }
 
 /// A song that `up` ingests.
@@ -174,6 +193,8 @@ pub struct Signalling {
     pub listen: SocketAddr,
     /// Where it listens locally.
     pub local: SocketAddr,
+    /// Its fixed address in the peer network of Docker: the last usable one.
+    pub docker: SocketAddr,
 }
 
 /// Local processes.
@@ -192,9 +213,9 @@ pub struct Local {
 pub struct Docker {
     /// The peers' network.
     pub network: NetworkName,
-    /// Its subnet's first address.
+    /// The first address of the peers' network: the lower half of the file's `subnet`.
     pub subnet: Ipv4Addr,
-    /// Its subnet's prefix length.
+    /// Its prefix length.
     pub prefix: u8,
     /// The peers' image.
     pub peer_image: String,
