@@ -1,1 +1,26 @@
 //! The black-box test of a running mesh.
+//!
+//! It knows the plan and the mesh secret, talks to the mesh as players, operators and cheats would, and looks at the
+//! processes from outside. It shares no code with what it tests but the protocol's types: its own search, its own HTTP
+//! client. It changes nothing but this: at most one segment into each peer's cache, and a few retired routes.
+
+mod api;
+mod checks;
+mod context;
+mod error;
+mod events;
+mod graph;
+mod http;
+mod junit;
+mod options;
+mod playlist;
+mod report;
+mod run;
+mod target;
+mod via;
+
+pub use error::VerifyError;
+pub use options::{OnProgress, Options, Progress};
+pub use report::{Check, FAILURES_KEPT, Numbers, Outcome, Report};
+pub use run::run;
+pub use target::{DatabaseRole, DatabaseTarget, PeerTarget, ProcessRole, ProcessTarget, Target};

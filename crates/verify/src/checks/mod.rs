@@ -1,0 +1,7 @@
+//! The checks, one module each. A check never stops the run: whatever happens becomes a line in its [`Tally`].
+//!
+//! [`Tally`]: crate::report::Tally
+
+pub(crate) mod graph;
+pub(crate) mod paths;
+pub(crate) mod peers;

@@ -1,0 +1,148 @@
+//! What all checks of one run share: the target, what is dead, and how requests are bounded.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream};
+use hopcast_protocol::PeerName;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    error::VerifyError,
+    graph::RoomGraph,
+    options::{OnProgress, Options, Progress},
+    report::{Check, Tally},
+    target::{PeerTarget, Target},
+};
+
+/// Longest wait for a short answer of a peer or the server.
+pub(crate) const ANSWER: Duration = Duration::from_secs(5);
+/// Pause between two looks at a state that may still change.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// See the module.
+pub(crate) struct Context<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) options: &'a Options,
+    progress: &'a OnProgress<'a>,
+    neighbors: HashMap<PeerName, HashSet<PeerName>>,
+    /// Found by the check `peers`, which reports them; every later check does without them.
+    pub(crate) dead: HashSet<PeerName>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(
+        target: &'a Target,
+        options: &'a Options,
+        progress: &'a OnProgress<'a>,
+    ) -> Result<Self, VerifyError> {
+        let plan = &target.plan;
+        let mut seen = HashSet::new();
+        for peer in &target.peers {
+            if plan.peer(peer.name.as_str()).is_none() {
+                return Err(VerifyError::Target(format!("the plan has no {}", peer.name)));
+            }
+            if !seen.insert(&peer.name) {
+                return Err(VerifyError::Target(format!("{} is there twice", peer.name)));
+            }
+        }
+        let neighbors = plan
+            .peers
+            .iter()
+            .map(|peer| (peer.name.clone(), peer.neighbors.iter().cloned().collect()))
+            .collect();
+        Ok(Self { target, options, progress, neighbors, dead: HashSet::new() })
+    }
+
+    /// True if the plan links the two.
+    pub(crate) fn linked(&self, a: &str, b: &str) -> bool {
+        self.neighbors.get(a).is_some_and(|neighbors| neighbors.contains(b))
+    }
+
+    /// The peers that live, in the order of their numbers.
+    pub(crate) fn living(&self) -> Vec<&'a PeerTarget> {
+        let plan = self.target.plan.peers.iter().filter(|peer| !self.dead.contains(&peer.name));
+        let by_name: HashMap<&str, &PeerTarget> =
+            self.target.peers.iter().map(|peer| (peer.name.as_str(), peer)).collect();
+        plan.filter_map(|peer| by_name.get(peer.name.as_str()).copied()).collect()
+    }
+
+    /// Where a living peer listens.
+    pub(crate) fn endpoint(&self, peer: &str) -> Option<SocketAddr> {
+        if self.dead.contains(peer) { None } else { self.target.peer(peer).map(|peer| peer.endpoint) }
+    }
+
+    /// The plan's rooms without the dead.
+    pub(crate) fn rooms(&self) -> Vec<RoomGraph> {
+        let plan = &self.target.plan;
+        plan.rooms.iter().map(|room| RoomGraph::new(plan, room, &self.dead)).collect()
+    }
+
+    /// When a check that starts now must be over.
+    pub(crate) fn deadline(&self) -> Instant {
+        let peers = u32::try_from(self.target.plan.peers.len()).unwrap_or(u32::MAX);
+        Instant::now() + self.options.check_deadline + self.options.per_peer.saturating_mul(peers)
+    }
+
+    /// Between two looks at a state that may still change; whoever looks has a deadline.
+    pub(crate) async fn pause(&self) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+
+    /// Tells how far a check is.
+    pub(crate) fn progress(&self, check: &'static str, done: u64, total: u64) {
+        (self.progress)(Progress { check, done, total });
+    }
+
+    /// Runs `work` on every item, at most [`Options::concurrency`] at a time, within the check's deadline; what did not
+    /// finish is a failure in the tally.
+    pub(crate) async fn each<I, T, F>(
+        &self,
+        check: &'static str,
+        tally: &mut Tally,
+        items: impl IntoIterator<Item = I>,
+        work: impl Fn(I) -> F,
+        mut take: impl FnMut(&mut Tally, T),
+    ) where
+        F: Future<Output = T>,
+    {
+        let items: Vec<I> = items.into_iter().collect();
+        let (total, deadline) = (items.len() as u64, self.deadline());
+        let mut results = stream::iter(items).map(work).buffer_unordered(self.options.concurrency.max(1));
+        self.progress(check, 0, total);
+        let mut done = 0;
+        loop {
+            match timeout_at(deadline, results.next()).await {
+                Ok(Some(result)) => take(tally, result),
+                Ok(None) => break,
+                Err(_) => {
+                    tally.fail(format!("stopped at its deadline after {done} of {total}"));
+                    break;
+                }
+            }
+            done += 1;
+            self.progress(check, done, total);
+        }
+    }
+}
+
+/// A check's name and claim, and the clock of its report.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    pub(crate) name: &'static str,
+    claim: &'static str,
+    began: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start(name: &'static str, claim: &'static str) -> Self {
+        Self { name, claim, began: Instant::now() }
+    }
+
+    pub(crate) fn finish(self, tally: Tally) -> Check {
+        tally.finish(self.name, self.claim, self.began.elapsed().as_secs_f64())
+    }
+}
