@@ -1,1 +1,18 @@
 //! Rooms as changing graphs, and the shortest paths through them.
+//!
+//! - [`Graph`]: one changing, undirected graph, a 64-byte line per peer.
+//! - [`Search`]: shortest path, nearest of many, reachability; scratch memory that is used again, no allocation per query.
+//! - [`Room`]: names, and the link-state rules of the signalling server, over one graph.
+//!
+//! Pure: no clock, no I/O, no threads, no logging, and it knows nothing of messages. Whoever owns a room serialises what
+//! changes it; rooms share nothing, so different rooms may be changed at the same time.
+
+mod error;
+mod graph;
+mod room;
+mod search;
+
+pub use error::RoomError;
+pub use graph::{Graph, NodeId};
+pub use room::{Changes, Link, LinkChange, Links, Liveness, Peer, PeerChange, Room, Rules};
+pub use search::Search;
