@@ -10,6 +10,10 @@ use crate::{
     name::{PeerName, RoomName, RouteId},
 };
 
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<PeerName>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
 /// From a peer to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -20,7 +24,8 @@ pub enum ClientMessage {
         peer: PeerName,
         /// The room; must be the connection's own.
         room: RoomName,
-        /// All neighbours, in any order.
+        /// All neighbours, in any order. Go writes an empty list as `null`; that is taken, too.
+        #[serde(default, deserialize_with = "null_is_empty")]
         neighbors: Vec<PeerName>,
     },
     /// "What is the way to this peer", or (`hopcast.1`) "to the nearest holder of this content". Exactly one of the two.
@@ -185,6 +190,13 @@ mod tests {
         };
         let text = r#"{"type":"path","path":["peer-1","peer-6","peer-18","peer-30"]}"#;
         assert_eq!(serde_json::to_string(&path).unwrap(), text);
+    }
+
+    #[test]
+    fn a_go_client_without_neighbours_announces_null() {
+        let text = r#"{"type":"announce","peer":"peer-1","room":"rock","neighbors":null}"#;
+        let ClientMessage::Announce { neighbors, .. } = serde_json::from_str(text).unwrap() else { panic!() };
+        assert!(neighbors.is_empty());
     }
 
     #[test]
