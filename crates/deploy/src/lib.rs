@@ -1,1 +1,22 @@
 //! From a plan to a running mesh, and back to nothing.
+//!
+//! [`Backend`] is what every engine can do with a mesh; [`Local`] does it with processes of this machine. A caller parses
+//! topology.toml into a plan, takes [`State`] for the mesh's name, and calls [`Backend::apply`], which changes only what
+//! differs.
+//!
+//! One process outlives the calls: the keeper ([`keeper`]), which `hopcast up` starts and which owns every other process of
+//! the mesh. What runs is asked of the keeper and of the kernel, never read from a file.
+
+pub mod access;
+pub mod backend;
+pub mod error;
+pub mod progress;
+pub mod state;
+pub mod status;
+
+pub use access::Access;
+pub use backend::{Applied, Backend, Changes, Destroyed, Fault, Job, LogSink, Session};
+pub use error::Error;
+pub use progress::{Progress, Quiet, Step};
+pub use state::State;
+pub use status::{NodeRole, NodeState, NodeStatus, Replication, RoomStatus, Status};

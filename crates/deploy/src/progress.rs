@@ -1,0 +1,59 @@
+//! What a backend tells while it works. It draws nothing: the command does.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A part of the work of `up` or `down`. Several go on at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// Programs copied to where the mesh's user may execute them.
+    Programs,
+    /// Databases that accept connections.
+    Databases,
+    /// Peers and the signalling server started.
+    Processes,
+    /// Peers connected in every room of theirs.
+    Connected,
+    /// Edges that replicate.
+    Replicating,
+    /// Songs stored.
+    Songs,
+    /// Bytes of the current song stored.
+    Bytes,
+    /// Processes and databases stopped.
+    Stopped,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Programs => "programs staged",
+            Self::Databases => "databases up",
+            Self::Processes => "processes started",
+            Self::Connected => "peers connected",
+            Self::Replicating => "edges replicating",
+            Self::Songs => "songs stored",
+            Self::Bytes => "bytes of the song",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// Hears of progress. Calls come often and must not block.
+pub trait Progress: Send + Sync {
+    /// `done` of `total`; the last call of a step that succeeds has `done == total`.
+    fn step(&self, step: Step, done: u64, total: u64);
+    /// Something that a person should know and that is no error.
+    fn note(&self, text: &str);
+}
+
+/// Tells nobody.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Quiet;
+
+impl Progress for Quiet {
+    fn step(&self, _step: Step, _done: u64, _total: u64) {}
+    fn note(&self, _text: &str) {}
+}
