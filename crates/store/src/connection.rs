@@ -1,0 +1,95 @@
+//! One connection to a database: dialled from a given address, within a deadline, and gone when dropped.
+//!
+//! The driver's connection runs in a task of its own that [`Connection`] owns.
+
+use std::{io, net::IpAddr, net::SocketAddr, time::Duration};
+
+use hopcast_protocol::DatabaseAccess;
+use tokio::{net::TcpSocket, task::JoinHandle};
+use tokio_postgres::{Client, NoTls};
+
+use crate::error::{Error, explain, within};
+
+/// The driver's client and the task that moves its bytes.
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Closes the socket even where the server does not answer.
+        self.task.abort();
+    }
+}
+
+impl Connection {
+    /// Dials, authenticates, and starts the task.
+    pub(crate) async fn open(
+        access: &DatabaseAccess,
+        from: Option<IpAddr>,
+        application: &str,
+        deadline: Duration,
+    ) -> Result<Self, Error> {
+        let what = format!("connect to database {} at {}:{}", access.name, access.host, access.port);
+        within(deadline, &what, Self::dial(access, from, application)).await
+    }
+
+    async fn dial(access: &DatabaseAccess, from: Option<IpAddr>, application: &str) -> Result<Self, Error> {
+        let address = || format!("{}:{}", access.host, access.port);
+        let unreachable =
+            |source| Error::Unreachable { name: access.name.to_string(), address: address(), source };
+        let stream = dial(&access.host, access.port, from).await.map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        let mut config = tokio_postgres::Config::new();
+        config
+            .user(&access.user)
+            .password(&access.password)
+            .dbname(&access.database)
+            .application_name(application);
+        let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|source| {
+            let detail = explain(&source);
+            Error::Refused { name: access.name.to_string(), address: address(), detail, source }
+        })?;
+        let name = access.name.clone();
+        let task = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(database = %name, error = %explain(&error), "connection ended");
+            }
+        });
+        Ok(Self { client, task })
+    }
+
+    /// True once no statement can be sent any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.client.is_closed() || self.task.is_finished()
+    }
+
+    /// Ends it without a word to the server, which may be hanging.
+    pub(crate) fn abort(&self) {
+        self.task.abort();
+    }
+}
+
+async fn dial(host: &str, port: u16, from: Option<IpAddr>) -> io::Result<tokio::net::TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+    let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
+        Ok(ip) => vec![SocketAddr::new(ip, port)],
+        Err(_) => tokio::net::lookup_host((host, port)).await?.collect(),
+    };
+    for to in addresses {
+        let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_keepalive(true)?;
+        if let Some(from) = from {
+            if from.is_ipv4() != to.is_ipv4() {
+                continue;
+            }
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
+        match socket.connect(to).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}

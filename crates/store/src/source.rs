@@ -1,0 +1,164 @@
+//! A song's files, checked whole before anything of them is stored.
+//!
+//! Every file is read once here, one at a time, to check and hash it, and once more when it is stored: no more than one
+//! segment is ever in memory. This module opens no database.
+
+mod adts;
+mod audio;
+mod error;
+mod folder;
+mod media;
+mod mp4;
+mod playlist;
+mod ts;
+
+use std::path::{Path, PathBuf};
+
+use hopcast_protocol::{Rendition, Sha256, SongName};
+
+pub use self::{audio::RENDITIONS, error::SourceError};
+
+/// A song that is ready to be stored: every file is there, whole, and hashed.
+#[derive(Debug)]
+pub struct Prepared {
+    name: SongName,
+    renditions: Vec<PreparedRendition>,
+    warnings: Vec<String>,
+    max_segment: u64,
+    /// Where an audio file was encoded to; removed with this value.
+    _scratch: Option<tempfile::TempDir>,
+}
+
+/// A rendition and where its files are.
+#[derive(Debug)]
+pub(crate) struct PreparedRendition {
+    pub(crate) rendition: Rendition,
+    pub(crate) init: Option<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// How far preparing or storing a song has come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Progress {
+    /// ffmpeg has encoded this many seconds of the song.
+    Encoding {
+        /// Seconds of the song.
+        seconds: f64,
+    },
+    /// Segments are being stored.
+    Storing {
+        /// Stored so far.
+        segments: usize,
+        /// Of so many.
+        of: usize,
+        /// Bytes stored so far.
+        bytes: u64,
+    },
+}
+
+impl Prepared {
+    /// An HLS folder with a master playlist or a single media playlist. `max_segment` is in bytes.
+    pub async fn from_folder(path: &Path, name: SongName, max_segment: u64) -> Result<Self, SourceError> {
+        let path = path.to_owned();
+        blocking(move || {
+            let (renditions, warnings) = folder::read(&path, max_segment)?;
+            Ok(Self { name, renditions, warnings, max_segment, _scratch: None })
+        })
+        .await
+    }
+
+    /// An audio file of any kind that ffmpeg (found in PATH) reads, encoded to [`RENDITIONS`]. What ffmpeg writes is
+    /// removed when the value is dropped. `max_segment` is in bytes.
+    pub async fn from_audio(
+        path: &Path,
+        name: SongName,
+        max_segment: u64,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<Self, SourceError> {
+        let (scratch, mut warnings) = audio::encode(path, &mut progress).await?;
+        blocking(move || {
+            let (renditions, more) = folder::read_encoded(scratch.path(), max_segment)?;
+            warnings.extend(more);
+            Ok(Self { name, renditions, warnings, max_segment, _scratch: Some(scratch) })
+        })
+        .await
+    }
+
+    /// A folder or a playlist as [`Prepared::from_folder`], any other file as [`Prepared::from_audio`].
+    pub async fn from_path(
+        path: &Path,
+        name: SongName,
+        max_segment: u64,
+        progress: impl FnMut(Progress),
+    ) -> Result<Self, SourceError> {
+        let is_playlist = path.extension().is_some_and(|extension| extension == "m3u8");
+        if is_playlist || path.is_dir() {
+            Self::from_folder(path, name, max_segment).await
+        } else {
+            Self::from_audio(path, name, max_segment, progress).await
+        }
+    }
+
+    /// The song.
+    pub fn name(&self) -> &SongName {
+        &self.name
+    }
+
+    /// What players may find odd about it; sentences.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// What the song consists of.
+    pub fn renditions(&self) -> impl ExactSizeIterator<Item = &Rendition> {
+        self.renditions.iter().map(|prepared| &prepared.rendition)
+    }
+
+    /// Segments over all renditions, init segments apart.
+    pub fn segments(&self) -> usize {
+        self.renditions.iter().map(|prepared| prepared.files.len()).sum()
+    }
+
+    /// Bytes over all renditions, init segments included.
+    pub fn bytes(&self) -> u64 {
+        let rendition = |r: &Rendition| -> u64 {
+            let init = r.init.map_or(0, |init| u64::from(init.length));
+            init + r.segments.iter().map(|segment| u64::from(segment.length)).sum::<u64>()
+        };
+        self.renditions().map(rendition).sum()
+    }
+
+    /// The longest segment or manifest that may be stored, in bytes.
+    pub(crate) fn max_segment(&self) -> u64 {
+        self.max_segment
+    }
+
+    pub(crate) fn parts(&self) -> &[PreparedRendition] {
+        &self.renditions
+    }
+
+    /// A hash over the description of all renditions, and so over every byte.
+    pub(crate) fn content(&self) -> Sha256 {
+        let renditions: Vec<&Rendition> = self.renditions().collect();
+        Sha256::of(&serde_json::to_vec(&renditions).expect("names, numbers and lists always serialise"))
+    }
+}
+
+/// Reads a file again to store it; refuses one that has changed since it was checked.
+pub(crate) async fn read_checked(path: &Path, sha256: Sha256, length: u32) -> Result<Vec<u8>, SourceError> {
+    let path = path.to_owned();
+    blocking(move || match media::read(&path, u64::from(length))? {
+        Some(bytes) if Sha256::of(&bytes) == sha256 => Ok(bytes),
+        _ => Err(SourceError::Changed { file: path }),
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
+) -> Result<T, SourceError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
