@@ -97,10 +97,25 @@ impl<'a> Context<'a> {
         (self.progress)(Progress { check, done, total });
     }
 
-    /// Runs `work` on every item, at most [`Options::concurrency`] at a time, within the check's deadline; what did not
-    /// finish is a failure in the tally.
+    /// [`Context::each_of`] with [`Options::concurrency`].
     pub(crate) async fn each<I, T, F>(
         &self,
+        check: &'static str,
+        tally: &mut Tally,
+        items: impl IntoIterator<Item = I>,
+        work: impl Fn(I) -> F,
+        take: impl FnMut(&mut Tally, T),
+    ) where
+        F: Future<Output = T>,
+    {
+        self.each_of(self.options.concurrency, check, tally, items, work, take).await;
+    }
+
+    /// Runs `work` on every item, at most `at_a_time`, within the check's deadline; what did not
+    /// finish is a failure in the tally.
+    pub(crate) async fn each_of<I, T, F>(
+        &self,
+        at_a_time: usize,
         check: &'static str,
         tally: &mut Tally,
         items: impl IntoIterator<Item = I>,
@@ -111,7 +126,7 @@ impl<'a> Context<'a> {
     {
         let items: Vec<I> = items.into_iter().collect();
         let (total, deadline) = (items.len() as u64, self.deadline());
-        let mut results = stream::iter(items).map(work).buffer_unordered(self.options.concurrency.max(1));
+        let mut results = stream::iter(items).map(work).buffer_unordered(at_a_time.max(1));
         self.progress(check, 0, total);
         let mut done = 0;
         loop {

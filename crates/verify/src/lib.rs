@@ -5,8 +5,10 @@
 //! client. It changes nothing but this: at most one segment into each peer's cache, and a few retired routes.
 
 mod api;
+mod audit;
 mod checks;
 mod context;
+mod database;
 mod error;
 mod events;
 mod graph;
@@ -14,9 +16,13 @@ mod http;
 mod junit;
 mod options;
 mod playlist;
+mod proc;
 mod report;
 mod run;
+mod songs;
 mod target;
+#[cfg(test)]
+mod testing;
 mod via;
 
 pub use error::VerifyError;

@@ -1,14 +1,17 @@
 //! The order of the checks.
 
-use hopcast_protocol::PeerName;
+use hopcast_protocol::Manifest;
 use tokio::time::Instant;
 
 use crate::{
-    checks::{graph, paths, peers},
-    context::{Clock, Context},
+    audit::{self, Audit},
+    checks::{checksums, graph, isolation, memory, paths, peers, segments, shortcuts},
+    context::{ANSWER, Clock, Context},
     error::VerifyError,
+    events::Events,
+    http::HttpError,
     options::{OnProgress, Options},
-    report::{Check, Numbers, Outcome, Report},
+    report::{Check, Numbers, Outcome, Report, Tally},
     target::Target,
 };
 
@@ -36,6 +39,33 @@ pub async fn run(
     numbers.paths_checked = tally.checked;
     checks.push(clock.finish(tally));
 
+    let audit = Audit::start(&context).await;
+    let events = Events::open(target.signalling, ANSWER).await;
+
+    let clock = Clock::start(checksums::NAME, checksums::CLAIM);
+    let (tally, songs) = checksums::check(&context).await;
+    numbers.stored_segments_checked = tally.checked;
+    checks.push(clock.finish(tally));
+
+    traffic(&context, events, &songs, &mut numbers, &mut checks).await;
+
+    let clock = Clock::start(audit::NAME, audit::CLAIM);
+    let (tally, connections) = audit.finish().await;
+    numbers.sockets_audited = connections;
+    checks.push(clock.finish(tally));
+
+    let clock = Clock::start(memory::NAME, memory::CLAIM);
+    let (tally, largest) = memory::check(&context).await;
+    numbers.peer_rss_max_kb = largest.rss_kb;
+    numbers.peer_private_max_kb = largest.private_kb;
+    numbers.peer_cache_bytes = largest.cache_bytes;
+    checks.push(clock.finish(tally));
+
+    let clock = Clock::start(isolation::NAME, isolation::CLAIM);
+    let (tally, refused) = isolation::check(&context).await;
+    numbers.isolation_refused = refused;
+    checks.push(clock.finish(tally));
+
     peers::after(&context, peers_clock, &mut peers_tally).await;
     checks.insert(0, peers_clock.finish(peers_tally));
     Ok(Report {
@@ -48,7 +78,40 @@ pub async fn run(
     })
 }
 
-/// The peers of a list as text, for errors.
-pub(crate) fn list<'a>(peers: impl IntoIterator<Item = &'a PeerName>) -> String {
-    peers.into_iter().map(PeerName::as_str).collect::<Vec<_>>().join(", ")
+/// The checks that need the server's broadcasts.
+async fn traffic(
+    context: &Context<'_>,
+    events: Result<Events, HttpError>,
+    songs: &[Manifest],
+    numbers: &mut Numbers,
+    checks: &mut Vec<Check>,
+) {
+    let claims = [
+        Clock::start(segments::NAME, segments::CLAIM),
+        Clock::start(segments::VIA, segments::VIA_CLAIM),
+        Clock::start(shortcuts::NAME, shortcuts::CLAIM),
+    ];
+    let events = match events {
+        Ok(events) => events,
+        Err(error) => {
+            for clock in claims {
+                let mut tally = Tally::default();
+                tally.not_run(format!("no broadcasts: {error}"));
+                checks.push(clock.finish(tally));
+            }
+            return;
+        }
+    };
+    let found = segments::check(context, &events, songs).await;
+    numbers.segments_checked = found.fetched;
+    numbers.segments_over_routes = found.over_routes;
+    numbers.via_matches = found.via_matches;
+    numbers.max_hops = found.max_hops;
+    checks.push(claims[0].finish(found.segments));
+    checks.push(claims[1].finish(found.via));
+
+    let clock = Clock::start(shortcuts::NAME, shortcuts::CLAIM);
+    let found = shortcuts::check(context, &events, songs).await;
+    numbers.shortcuts_refused = found.refused;
+    checks.push(clock.finish(found.tally));
 }

@@ -2,6 +2,11 @@
 //!
 //! [`Tally`]: crate::report::Tally
 
+pub(crate) mod checksums;
 pub(crate) mod graph;
+pub(crate) mod isolation;
+pub(crate) mod memory;
 pub(crate) mod paths;
 pub(crate) mod peers;
+pub(crate) mod segments;
+pub(crate) mod shortcuts;
