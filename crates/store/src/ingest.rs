@@ -165,6 +165,8 @@ impl Admin {
     pub(crate) async fn lock(&self) -> Result<(), Error> {
         let what = "take the origin's ingest lock";
         let locked = within(STEP_DEADLINE, what, async {
+            // An ingest of this session whose future was dropped may have left the lock held.
+            self.client().batch_execute("SELECT pg_advisory_unlock_all()").await.doing(what)?;
             self.client().execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await.doing(what)
         })
         .await;

@@ -26,8 +26,8 @@ pub struct ReplicationState {
     pub slot: Option<String>,
     /// Bytes of WAL that the edge has not confirmed; `None` without a slot.
     pub lag_bytes: Option<i64>,
-    /// Times that applying or copying failed on the edge since it was subscribed. Growing means stalled: the edge's log
-    /// has the reason.
+    /// Times that applying or copying failed on the edge since it was subscribed, lost connections included. Growing means
+    /// stalled: the edge's log has the reason.
     pub errors: i64,
 }
 

@@ -105,6 +105,8 @@ pub fn list(purpose: Purpose, listen: Listen<'_>, port: Option<u16>) -> Vec<(&'s
     set("tcp_keepalives_interval", &5);
     set("tcp_keepalives_count", &3);
     set("log_min_messages", &"warning");
+    // A failed statement may have held a password.
+    set("log_min_error_statement", &"panic");
     settings
 }
 

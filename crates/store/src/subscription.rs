@@ -66,9 +66,11 @@ impl Admin {
             literal(&identity)
         );
         self.execute("empty the edge", &empty).await?;
+        // With `synchronous_commit` off, its default here, an edge that crashes forgets that a table was synchronised
+        // after the origin has dropped that table's slot, and waits for it for ever.
         let subscribe = format!(
             "CREATE SUBSCRIPTION {PUBLICATION} CONNECTION {} PUBLICATION {PUBLICATION} \
-             WITH (slot_name = {}, binary = true, streaming = on, copy_data = true)",
+             WITH (slot_name = {}, binary = true, streaming = on, copy_data = true, synchronous_commit = on)",
             literal(&wanted),
             ident(&slot)
         );
@@ -121,7 +123,31 @@ impl Admin {
         if row.get::<_, Option<&str>>(0).is_none_or(|status| status == "lost") {
             return Ok(Some("the slot is lost".into()));
         }
+        if self.is_copy_stuck(origin).await? {
+            return Ok(Some("the copy of a table cannot be finished".into()));
+        }
         Ok(None)
+    }
+
+    /// True where a table's copy is done but the slot that it should catch up from is gone: its worker then fails for
+    /// ever. Looked at twice, because a worker that is doing well drops the slot too, right after leaving that state.
+    async fn is_copy_stuck(&self, origin: &Admin) -> Result<bool, Error> {
+        let what = "look for tables that cannot be synchronised";
+        let waiting = "SELECT 'pg_' || srsubid || '_sync_' || srrelid || '_' || system_identifier \
+                       FROM pg_subscription_rel r JOIN pg_subscription s ON s.oid = r.srsubid \
+                          AND s.subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()), \
+                          pg_control_system() \
+                       WHERE s.subname = $1 AND srsubstate = 'f'";
+        let slots = "SELECT slot_name::text FROM pg_replication_slots";
+        let names =
+            |rows: Vec<tokio_postgres::Row>| -> Vec<String> { rows.iter().map(|row| row.get(0)).collect() };
+        let before = names(self.client().query(waiting, &[&PUBLICATION]).await.doing(what)?);
+        if before.is_empty() {
+            return Ok(false);
+        }
+        let slots = names(origin.client().query(slots, &[]).await.doing(what)?);
+        let after = names(self.client().query(waiting, &[&PUBLICATION]).await.doing(what)?);
+        Ok(before.iter().any(|slot| !slots.contains(slot) && after.contains(slot)))
     }
 
     /// Drops the subscription without the origin's help, which may be gone.
