@@ -1,0 +1,60 @@
+//! The command line, and the settings that it means.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use hopcast_protocol::limits::EXIT_CONFIG;
+
+use crate::{
+    config::{self, Listen, Settings},
+    error::ConfigError,
+};
+
+/// The signalling server of a hopcast mesh: who is here, and the shortest way between them.
+///
+/// Without a file it is open: any peer may enter any room and announce any link.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "hopcast-signalling", version)]
+#[command(after_help = "Exit codes: 0 stopped by a signal, 64 wrong configuration, 69 an address is taken.\n\
+    SIGHUP rereads the file (a bad one keeps the old), SIGTERM and SIGINT drain.")]
+pub struct Args {
+    /// The file that `hopcast up` writes: rooms, tokens, door, address. Nothing else counts then
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["topology", "listen"])]
+    pub config: Option<PathBuf>,
+    /// A topology file: its rooms and links are the only ones, its peers need no token
+    #[arg(long, value_name = "FILE")]
+    pub topology: Option<PathBuf>,
+    /// Where to listen: HOST:PORT, or :PORT for every address. Else SIGNAL_ADDR, the topology's address, or :7080
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+}
+
+impl Args {
+    /// Reads and checks everything; nothing is bound yet.
+    ///
+    /// `var` looks up an environment variable.
+    pub fn settings(&self, var: impl Fn(&str) -> Option<String>) -> Result<Settings, ConfigError> {
+        let liveness = var("SIGNAL_LIVENESS").unwrap_or_default();
+        let liveness =
+            config::liveness(&liveness).map_err(|problem| ConfigError::one("SIGNAL_LIVENESS", problem))?;
+        let mut settings = match (&self.config, &self.topology) {
+            (Some(file), _) => Settings::from_config_file(file)?,
+            (None, None) => Settings::open(Listen::default()),
+            (None, Some(_)) => Settings::open(Listen::default()),
+        };
+        if self.config.is_none() {
+            let given = match &self.listen {
+                Some(listen) => Some(("--listen", listen.clone())),
+                None => var("SIGNAL_ADDR").filter(|text| !text.is_empty()).map(|text| ("SIGNAL_ADDR", text)),
+            };
+            if let Some((source, text)) = given {
+                settings.listen = text.parse().map_err(|problem| ConfigError::one(source, problem))?;
+            }
+        }
+        settings.liveness = liveness;
+        Ok(settings)
+    }
+}
+
+/// The exit code of a [`ConfigError`].
+pub const CONFIG_EXIT: u8 = EXIT_CONFIG as u8;

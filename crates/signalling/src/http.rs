@@ -1,0 +1,176 @@
+//! One HTTP request: which answer, or the upgrade to a WebSocket.
+//!
+//! Runs in the task of the client's connection; an upgraded connection gets a task of its own.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use hopcast_protocol::{NameError, PeerName, RoomName, limits::SUBPROTOCOL};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::TcpStream,
+    sync::OwnedSemaphorePermit,
+    time::timeout,
+};
+use tracing::debug;
+
+use crate::{
+    api, connection,
+    core::Dialect,
+    hub::{Hub, Refusal, Session},
+};
+
+/// The body of every answer.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// An accepted upgrade has to be carried out within this time.
+const UPGRADE: Duration = Duration::from_secs(10);
+
+/// An answer with a text.
+pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    typed(status, "text/plain; charset=utf-8", text)
+}
+
+/// An answer with any content type.
+pub(crate) fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// Answers one request. `permit` stands for this connection's place among those that are served; an upgraded
+/// connection takes it along.
+pub(crate) async fn answer(
+    hub: Arc<Hub>,
+    permit: Arc<OwnedSemaphorePermit>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let response = match request.uri().path() {
+        "/ws" => join(&hub, permit, request),
+        _ => api::answer(&hub, &request),
+    };
+    hub.metrics.request(response.status().as_u16());
+    Ok(response)
+}
+
+/// The value of a query's first parameter of that name, percent-decoded.
+pub(crate) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+    query?.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        (decode(key) == name).then(|| decode(value))
+    })
+}
+
+/// A query's parameter as a name; the error is the sentence for a 400.
+pub(crate) fn named<T: std::str::FromStr<Err = NameError>>(query: Option<&str>, key: &str) -> Result<T, String> {
+    let value = parameter(query, key).unwrap_or_default();
+    if value.is_empty() {
+        return Err(format!("the parameter `{key}` is missing"));
+    }
+    value.parse().map_err(|error| format!("the parameter `{key}`: {error}"))
+}
+
+/// `Authorization: Bearer <token>`.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// `GET /ws?peer=<name>&room=<interest>`. The peer is in the room before its 101 goes out.
+fn join(hub: &Arc<Hub>, permit: Arc<OwnedSemaphorePermit>, mut request: Request<Incoming>) -> Response<Body> {
+    if request.method() != Method::GET {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+        return response;
+    }
+    let query = request.uri().query();
+    let names = named::<PeerName>(query, "peer")
+        .and_then(|peer| named::<RoomName>(query, "room").map(|room| (peer, room)));
+    let (peer, room) = match names {
+        Ok(names) => names,
+        Err(sentence) => {
+            return text(StatusCode::BAD_REQUEST, format!("{sentence}: GET /ws?peer=<name>&room=<interest>\n"));
+        }
+    };
+    if let Err(refusal) = hub.admit(&peer, &room, bearer(request.headers())) {
+        return refused(&refusal);
+    }
+    if !fastwebsockets::upgrade::is_upgrade_request(&request) {
+        return upgrade_required("this is a WebSocket endpoint: send Upgrade: websocket\n");
+    }
+    let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let hopcast = offered
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|protocol| protocol.trim() == SUBPROTOCOL);
+    let dialect = if hopcast { Dialect::Hopcast } else { Dialect::Original };
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (accepted, _) = match fastwebsockets::upgrade::upgrade(&mut request) {
+        Ok(accepted) => accepted,
+        Err(fastwebsockets::WebSocketError::InvalidSecWebsocketVersion) => {
+            return upgrade_required("only version 13 of the WebSocket protocol is spoken here\n");
+        }
+        Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+    };
+    let session = match hub.enter(&peer, &room, dialect) {
+        Ok(session) => session,
+        Err(refusal) => return refused(&refusal),
+    };
+    tokio::spawn(talk(hub.clone(), upgrade, session, permit));
+    let mut response = accepted.map(|body| body.boxed_unsync());
+    if hopcast {
+        let selected = HeaderValue::from_static(SUBPROTOCOL);
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, selected);
+    }
+    response
+}
+
+fn refused(refusal: &Refusal) -> Response<Body> {
+    let status = match refusal {
+        Refusal::Unauthorized => StatusCode::UNAUTHORIZED,
+        Refusal::Unknown(_) => StatusCode::FORBIDDEN,
+        Refusal::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut response = text(status, format!("{refusal}\n"));
+    match refusal {
+        Refusal::Unauthorized => {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Refusal::Full(_) => {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        Refusal::Unknown(_) => {}
+    }
+    response
+}
+
+/// RFC 6455 4.4 and RFC 9110 15.5.22.
+fn upgrade_required(sentence: &'static str) -> Response<Body> {
+    let mut response = text(StatusCode::UPGRADE_REQUIRED, sentence);
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    response
+}
+
+/// The task of one WebSocket connection.
+async fn talk(hub: Arc<Hub>, upgrade: OnUpgrade, session: Session, permit: Arc<OwnedSemaphorePermit>) {
+    let Ok(Ok(upgraded)) = timeout(UPGRADE, upgrade).await else { return };
+    // The bare socket again: its halves need no lock between them.
+    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+    let (read, write) = parts.io.into_inner().into_split();
+    // What the client sent behind its request head is read first.
+    let read = std::io::Cursor::new(parts.read_buf).chain(read);
+    let outbox = session.outbox();
+    let ended = connection::serve(read, write, &outbox, session, hub.limits().connection).await;
+    debug!("a connection ended: {ended:?}");
+    drop(permit);
+}

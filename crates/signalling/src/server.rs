@@ -1,0 +1,167 @@
+//! The running server: binds, accepts, ticks, rereads, drains.
+//!
+//! Tasks: one that accepts, one that ticks, one for each client's connection, and the door's. All end with
+//! [`Server::run`], at the latest when the drain's deadline has passed.
+
+use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use tracing::{info, warn};
+
+use crate::{
+    config::{Limits, Settings},
+    error::BindError,
+    frame::CLOSE_AWAY,
+    http,
+    hub::Hub,
+    listener,
+};
+
+/// How often rooms look at the clock: a fraction of the 5 s between pings.
+const TICK: Duration = Duration::from_millis(500);
+/// Descriptors that are no client's: the listeners, the door's far ends, what the runtime needs.
+const OTHER_FILES: u64 = 64;
+/// After a failed accept (no descriptor left, say) this long nothing is accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes that the kernel keeps for a client that does not read.
+const SEND_BUFFER: usize = 256 << 10;
+
+/// Why the server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// No random numbers for the epoch.
+    #[error("the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
+    /// The listening socket does not know its address.
+    #[error("cannot read the listening address: {0}")]
+    Address(std::io::Error),
+}
+
+/// A server that is bound, and serves once it is [`run`](Server::run).
+#[derive(Debug)]
+pub struct Server {
+    hub: Arc<Hub>,
+    listener: TcpListener,
+    address: SocketAddr,
+    limits: Limits,
+}
+
+impl Server {
+    /// Binds every address that the settings name.
+    pub async fn bind(settings: &Settings) -> Result<Self, StartError> {
+        let mut limits = settings.limits;
+        if let Some(files) = listener::raise_open_files() {
+            let clients = files.saturating_sub(OTHER_FILES + 2 * limits.door_connections as u64).max(1);
+            limits.connections = limits.connections.min(clients as usize);
+        }
+        limits.connections = limits.connections.min(Semaphore::MAX_PERMITS);
+        let listener = listener::bind(&settings.listen).await?;
+        let address = listener.local_addr().map_err(StartError::Address)?;
+        let hub = Hub::new(settings).map_err(StartError::Random)?;
+        info!("listening on {address}");
+        Ok(Self { hub: Arc::new(hub), listener, address, limits })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its rooms.
+    pub fn hub(&self) -> Arc<Hub> {
+        self.hub.clone()
+    }
+
+    /// Serves until `stop` is done, then drains. Settings that come through `reload` are taken over.
+    pub async fn run(self, stop: impl Future<Output = ()>, mut reload: mpsc::Receiver<Settings>) {
+        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let (draining, drain) = watch::channel(false);
+        let mut stop = pin!(stop);
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reloads = true;
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                _ = ticks.tick() => self.hub.tick(),
+                settings = reload.recv(), if reloads => match settings {
+                    Some(settings) => self.hub.reload(&settings),
+                    None => reloads = false,
+                },
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => self.admit(stream, &places, &drain),
+                    Err(error) => {
+                        warn!("cannot accept a connection: {error}");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(self.listener);
+        info!("draining {} connections", self.hub.metrics.connections.get());
+        let _ = draining.send(true);
+        self.hub.close_all(CLOSE_AWAY, "the server is going away");
+        let all = self.limits.connections as u32;
+        if timeout(self.limits.drain, places.acquire_many(all)).await.is_err() {
+            warn!("the drain's deadline of {:?} has passed", self.limits.drain);
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, places: &Arc<Semaphore>, drain: &watch::Receiver<bool>) {
+        match places.clone().try_acquire_owned() {
+            Ok(permit) => {
+                let served = serve(self.hub.clone(), stream, Arc::new(permit), drain.clone(), self.limits.head);
+                tokio::spawn(served);
+            }
+            Err(_) => drop(tokio::spawn(turn_away(stream))),
+        }
+    }
+}
+
+/// The task of one client's connection, until it ends or becomes a WebSocket.
+async fn serve(
+    hub: Arc<Hub>,
+    stream: TcpStream,
+    permit: Arc<OwnedSemaphorePermit>,
+    mut drain: watch::Receiver<bool>,
+    head: Duration,
+) {
+    let _ = stream.set_nodelay(true);
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER);
+    let service = service_fn(|request| http::answer(hub.clone(), permit.clone(), request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head)
+        .max_buf_size(16 << 10)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = &mut connection => return, // how a client ends its connection is its own business
+        _ = drain.wait_for(|draining| *draining) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+/// One connection too many: it is told so, within a second.
+async fn turn_away(mut stream: TcpStream) {
+    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
+        Content-Type: text/plain\r\nContent-Length: 43\r\n\r\nthis server has as many clients as it takes";
+    let told = async {
+        stream.write_all(ANSWER).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    let _ = timeout(Duration::from_secs(1), told).await;
+}
