@@ -107,7 +107,7 @@ async fn traffic(
     numbers.segments_over_routes = found.over_routes;
     numbers.via_matches = found.via_matches;
     numbers.max_hops = found.max_hops;
-    checks.push(claims[0].finish(found.segments));
+    checks.push(claims[0].finish(found.bytes));
     checks.push(claims[1].finish(found.via));
 
     let clock = Clock::start(shortcuts::NAME, shortcuts::CLAIM);

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
 };
 
+use hopcast_protocol::PeerName;
 use tokio::time::Instant;
 
 use crate::{
@@ -51,7 +52,7 @@ pub(crate) fn differences(context: &Context<'_>, graph: &Graph) -> (u64, Vec<Str
             found.push(format!("the server has no room {name}"));
             continue;
         };
-        let members: BTreeSet<&str> = room.peers.iter().map(|peer| peer.as_str()).collect();
+        let members: BTreeSet<&str> = room.peers.iter().map(PeerName::as_str).collect();
         let there = graph.rooms.iter().filter(|r| r.name == room.name).flat_map(|r| &r.peers);
         for peer in there.filter(|peer| peer.connected && !members.contains(peer.name.as_str())) {
             found.push(format!("{} is in {name}, against the plan", peer.name));

@@ -121,7 +121,9 @@ pub(crate) async fn check(context: &Context<'_>) -> Tally {
     let shares: Vec<_> = questions.chunks(share).map(<[Question]>::to_vec).collect();
     context
         .each(NAME, &mut tally, shares, work, |tally, results| {
-            results.into_iter().for_each(|result| tally.outcome(result));
+            for result in results {
+                tally.outcome(result);
+            }
         })
         .await;
     tally

@@ -56,7 +56,7 @@ enum Outcome {
 /// What both checks found.
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
-    pub(crate) segments: Tally,
+    pub(crate) bytes: Tally,
     pub(crate) via: Tally,
     pub(crate) fetched: u64,
     pub(crate) over_routes: u64,
@@ -265,7 +265,7 @@ pub(crate) async fn check(context: &Context<'_>, events: &Events, songs: &[Manif
         let limit = context.options.segment_limit;
         let why =
             format!("the mesh has no segment of at most {limit} bytes; `hopcast ingest` puts a song in");
-        found.segments.fail(why.clone());
+        found.bytes.fail(why.clone());
         found.via.not_run(why);
         return found;
     }
@@ -293,7 +293,7 @@ pub(crate) async fn check(context: &Context<'_>, events: &Events, songs: &[Manif
             Err(why) => tally.outcome(Err(format!("{name}: {why}"))),
         })
         .await;
-    found.segments = tally;
+    found.bytes = tally;
     if let Some(gap) = events.gaps() {
         // A broadcast may be missing because of this; whatever else differs has failed already.
         found.via.not_run(gap);

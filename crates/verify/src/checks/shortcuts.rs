@@ -37,8 +37,6 @@ pub(crate) const CLAIM: &str = "hops refuse: no key, another link's key, a route
 
 /// A hop waits this long at most for a broadcast that may be on its way (docs/protocol.md), and then answers.
 const REFUSAL: Duration = Duration::from_secs(10);
-/// A peer asks a gateway for a manifest again after 10 s (docs/protocol.md): longest wait for a live route.
-const NEW_ROUTE: Duration = Duration::from_secs(15);
 
 /// What both this check and the report count.
 #[derive(Debug, Default)]
@@ -192,7 +190,7 @@ impl Attempts<'_> {
     }
 
     /// A player's request that comes from a neighbour's address.
-    async fn from_a_peer(&self, song: &Manifest) -> Result<(), String> {
+    async fn as_a_player(&self, song: &Manifest) -> Result<(), String> {
         let Hop { victim, previous, .. } = self.hop;
         let peers = (self.context.endpoint(victim.as_str()), self.context.endpoint(previous.as_str()));
         let (Some(to), Some(from)) = peers else { return Ok(()) };
@@ -227,7 +225,8 @@ fn hops(context: &Context<'_>, routes: Vec<Broadcast>, tried: &HashSet<PeerName>
     hops
 }
 
-/// Makes peers ask for a manifest, so that there are live routes also where every cache is full.
+/// Makes peers ask for a manifest, so that there are live routes also where every cache is full. A peer asks a gateway again
+/// after 10 s (docs/protocol.md), so this may take as long as the mesh may take to settle.
 async fn make_routes(context: &Context<'_>, songs: &[Manifest], seen: usize, events: &Events) {
     let plan = &context.target.plan;
     let mut asking = Vec::new();
@@ -240,7 +239,7 @@ async fn make_routes(context: &Context<'_>, songs: &[Manifest], seen: usize, eve
         let song = songs.iter().find(|song| song.rooms.iter().any(|room| planned.rooms.contains(room)));
         asking.extend(song.map(|song| (peer, &song.song)));
     }
-    let until = Instant::now() + NEW_ROUTE;
+    let until = Instant::now() + context.options.settle;
     while events.standing().len() <= seen && Instant::now() < until {
         for (peer, song) in &asking {
             // Whether it can be played is the business of the check `segments`.
@@ -269,7 +268,7 @@ async fn attempt(
     attempts.four(&mut results).await;
     results.push((Kind::Retired, attempts.retired().await));
     if let Some(song) = song {
-        results.push((Kind::FromAPeer, attempts.from_a_peer(song).await));
+        results.push((Kind::FromAPeer, attempts.as_a_player(song).await));
     }
     Ok(results)
 }

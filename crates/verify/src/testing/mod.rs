@@ -1,4 +1,8 @@
-//! A plan and a target for unit tests: a ring of peers at 127.81.0.0/16, one room, one edge with peer-1 as its gateway.
+//! A plan and a target for unit tests: a ring of peers, one room, one edge with peer-1 as its gateway. Each test that
+//! opens sockets takes a block of its own: 127.81.<block>.<number>.
+
+mod checks;
+pub(crate) mod fake;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -7,12 +11,13 @@ use hopcast_topology::Plan;
 
 use crate::target::{DatabaseRole, DatabaseTarget, PeerTarget, ProcessRole, ProcessTarget, Target};
 
-fn address(host: u32, port: u16) -> SocketAddr {
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 81, 0, 0)) + host)), port)
+fn address(block: u8, host: u32, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 81, block, 0)) + host)), port)
 }
 
 /// A ring of `count` peers.
-pub(crate) fn plan(count: u32) -> Plan {
+fn plan(block: u8, count: u32) -> Plan {
+    let at = |host, port| address(block, host, port);
     let name = |number: u32| format!("peer-{}", (number + count - 1) % count + 1);
     let peers: Vec<_> = (1..=count)
         .map(|i| {
@@ -21,7 +26,7 @@ pub(crate) fn plan(count: u32) -> Plan {
             serde_json::json!({
                 "name": name(i), "number": i, "rooms": ["rock"], "neighbors": around.map(name),
                 "edges": if i == 1 { vec!["edge-db-a"] } else { vec![] },
-                "local": address(i, 8080), "docker": address(i, 8080), "nixos": {"host": 1, "port": 8080 + i},
+                "local": at(i, 8080), "docker": at(i, 8080), "nixos": {"host": 1, "port": 8080 + i},
             })
         })
         .collect();
@@ -34,11 +39,14 @@ pub(crate) fn plan(count: u32) -> Plan {
         .map(|(a, b)| serde_json::json!({"a": name(a), "b": name(b), "rooms": ["rock"], "emulation": emulation}))
         .collect();
     let all: Vec<_> = (1..=count).map(name).collect();
+    let network = serde_json::json!({
+        "subnet": "172.31.0.0", "prefix": 24, "address": "172.31.0.2:5432", "peers": []
+    });
     let plan = serde_json::json!({
         "version": hopcast_topology::plan::PLAN_VERSION, "mesh": "test", "peers": peers,
         "rooms": [{"name": "rock", "peers": all}], "links": links,
-        "origin": {"name": "origin-db", "network": "origin-net", "local": address(65_534, 5432), "docker": address(65_534, 5432)},
-        "edges": [{"name": "edge-db-a", "network": "edge-a-net", "peers": ["peer-1"], "local": address(65_533, 5432), "docker": address(65_533, 5432)}],
+        "origin": {"name": "origin-db", "network": "origin-net", "local": at(254, 5432), "docker": network},
+        "edges": [{"name": "edge-db-a", "network": "edge-a-net", "peers": ["peer-1"], "local": at(253, 5432), "docker": network, "docker_origin": "172.31.0.2"}],
         "songs": [{"name": "demo", "path": "songs/demo", "rooms": ["rock"]}],
         "limits": {"port": 8080, "memory": 15 << 20, "cpus": 0.05, "pids": 50, "cache": 4 << 20, "max_segment": 1 << 20, "patience_ms": 2000},
         "postgres": {"database": "hls", "user": "media", "port": 5432, "password_file": null},
@@ -52,7 +60,12 @@ pub(crate) fn plan(count: u32) -> Plan {
 
 /// The same, running nowhere.
 pub(crate) fn target(count: u32) -> Target {
-    let plan = plan(count);
+    target_in(0, count)
+}
+
+/// In a block of its own.
+pub(crate) fn target_in(block: u8, count: u32) -> Target {
+    let plan = plan(block, count);
     let peer = |peer: &hopcast_topology::plan::Peer| PeerTarget {
         name: peer.name.clone(),
         endpoint: peer.local,
