@@ -14,6 +14,7 @@ mod events;
 mod graph;
 mod http;
 mod junit;
+mod metrics;
 mod options;
 mod playlist;
 mod proc;

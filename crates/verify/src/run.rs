@@ -45,7 +45,9 @@ pub async fn run(
     let clock = Clock::start(checksums::NAME, checksums::CLAIM);
     let (tally, songs) = checksums::check(&context).await;
     numbers.stored_segments_checked = tally.checked;
-    checks.push(clock.finish(tally));
+    let check = clock.finish(tally);
+    let songs = Songs { stored: check.outcome == Outcome::Passed, songs };
+    checks.push(check);
 
     traffic(&context, events, &songs, &mut numbers, &mut checks).await;
 
@@ -78,11 +80,17 @@ pub async fn run(
     })
 }
 
+/// The songs, and whether the edges have stored them as they were signed.
+struct Songs {
+    stored: bool,
+    songs: Vec<Manifest>,
+}
+
 /// The checks that need the server's broadcasts.
 async fn traffic(
     context: &Context<'_>,
     events: Result<Events, HttpError>,
-    songs: &[Manifest],
+    Songs { stored, songs }: &Songs,
     numbers: &mut Numbers,
     checks: &mut Vec<Check>,
 ) {
@@ -102,7 +110,7 @@ async fn traffic(
             return;
         }
     };
-    let found = segments::check(context, &events, songs).await;
+    let found = segments::check(context, &events, songs, *stored).await;
     numbers.segments_checked = found.fetched;
     numbers.segments_over_routes = found.over_routes;
     numbers.via_matches = found.via_matches;

@@ -3,8 +3,9 @@
 use hopcast_protocol::PeerName;
 
 use crate::{
-    context::{ANSWER, Context},
+    context::Context,
     http::Client,
+    metrics,
     proc::memory::{self, Memory},
     report::Tally,
     target::PeerTarget,
@@ -13,9 +14,6 @@ use crate::{
 /// The check's name.
 pub(crate) const NAME: &str = "memory";
 pub(crate) const CLAIM: &str = "every peer's memory is under the cap, and its cache under the plan's";
-
-/// The gauge of cached bytes at `/metrics`.
-const CACHE_BYTES: &str = "hopcast_cache_bytes";
 
 /// The largest peer of a run.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,28 +24,8 @@ pub(crate) struct Largest {
     pub(crate) cache_bytes: u64,
 }
 
-/// A metric's value in Prometheus's text format, summed over its label sets.
-fn metric(text: &str, name: &str) -> Option<u64> {
-    let mut sum = None;
-    for line in text.lines() {
-        let Some(rest) = line.strip_prefix(name) else { continue };
-        let value = match rest.as_bytes().first() {
-            Some(b' ') => rest,
-            Some(b'{') => rest.rsplit_once('}')?.1,
-            _ => continue, // another metric whose name begins like this one
-        };
-        let value: f64 = value.split_ascii_whitespace().next()?.parse().ok()?;
-        sum = Some(sum.unwrap_or(0) + value as u64);
-    }
-    sum
-}
-
 async fn cached(peer: &PeerTarget) -> Result<u64, String> {
-    let answer =
-        Client::new(peer.endpoint).get("/metrics", ANSWER).await.map_err(|error| error.to_string())?;
-    let answer = answer.ok().map_err(|why| format!("/metrics {why}"))?;
-    let text = String::from_utf8_lossy(&answer.body);
-    metric(&text, CACHE_BYTES).ok_or_else(|| format!("/metrics has no {CACHE_BYTES}"))
+    metrics::read(&mut Client::new(peer.endpoint), metrics::CACHE_BYTES).await
 }
 
 /// Memory (or why it can't be read) and cached bytes.
@@ -84,19 +62,4 @@ pub(crate) async fn check(context: &Context<'_>) -> (Tally, Largest) {
         })
         .await;
     (tally, largest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_metric_is_found_by_its_whole_name() {
-        let text = "# HELP hopcast_cache_bytes Bytes kept.\n# TYPE hopcast_cache_bytes gauge\n\
-            hopcast_cache_bytes_limit 4194304\nhopcast_cache_bytes 131072\n\
-            hopcast_relays_total{room=\"rock\"} 3\nhopcast_relays_total{room=\"so}ul\"} 4 1790000000\n";
-        assert_eq!(metric(text, "hopcast_cache_bytes"), Some(131_072));
-        assert_eq!(metric(text, "hopcast_relays_total"), Some(7));
-        assert_eq!(metric(text, "hopcast_cache"), None);
-    }
 }

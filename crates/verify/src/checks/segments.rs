@@ -17,7 +17,7 @@ use crate::{
     events::{Broadcast, Events},
     graph::{RoomGraph, show},
     http::{ANSWER_LIMIT, Answer, Client},
-    playlist,
+    metrics, playlist,
     report::Tally,
     songs::{Piece, pieces},
     target::PeerTarget,
@@ -44,6 +44,8 @@ struct Fetched {
     hops: usize,
     over_route: bool,
     via: Result<(), String>,
+    /// Contents that the peer threw away on the way, because they were not what was signed.
+    corrupt: u64,
 }
 
 /// What became of one peer.
@@ -114,6 +116,7 @@ impl Work<'_> {
         if candidates.is_empty() {
             return self.refusal(&mut client).await;
         }
+        let before = metrics::read(&mut client, metrics::CORRUPT).await?;
         let mut playlists: HashMap<(usize, usize), Vec<String>> = HashMap::new();
         let mut last = None;
         for piece in candidates.into_iter().take(TRIES) {
@@ -134,7 +137,9 @@ impl Work<'_> {
                 break;
             }
         }
-        last.map(Outcome::Fetched).ok_or_else(|| "there was nothing to ask for".to_owned())
+        let mut fetched = last.ok_or_else(|| "there was nothing to ask for".to_owned())?;
+        fetched.corrupt = metrics::read(&mut client, metrics::CORRUPT).await?.saturating_sub(before);
+        Ok(Outcome::Fetched(fetched))
     }
 
     async fn refusal(&self, client: &mut Client) -> Result<Outcome, String> {
@@ -175,7 +180,7 @@ impl Work<'_> {
                 )),
                 Err(why) => Err(format!("{}: {uri}: {why}", peer.name)),
             };
-            return Fetched { hops: 0, over_route: false, via: alone };
+            return Fetched { hops: 0, over_route: false, via: alone, corrupt: 0 };
         };
         let broadcast = self.events.route(id, BROADCAST).await;
         let hops = broadcast.as_ref().map_or(0, |broadcast| broadcast.path.len().saturating_sub(1));
@@ -184,7 +189,8 @@ impl Work<'_> {
             (_, None) => Err(format!("came over the route {id}, which the server did not broadcast")),
             (Ok(names), Some(broadcast)) => self.compare(&peer.name, &names, &broadcast),
         };
-        Fetched { hops, over_route: true, via: via.map_err(|why| format!("{}: {uri}: {why}", peer.name)) }
+        let via = via.map_err(|why| format!("{}: {uri}: {why}", peer.name));
+        Fetched { hops, over_route: true, via, corrupt: 0 }
     }
 
     fn compare(&self, requester: &PeerName, via: &[String], broadcast: &Broadcast) -> Result<(), String> {
@@ -257,7 +263,15 @@ fn candidates<'p>(
 }
 
 /// Fetches through every living peer.
-pub(crate) async fn check(context: &Context<'_>, events: &Events, songs: &[Manifest]) -> Segments {
+///
+/// Peers that threw wrong bytes away and got the right ones elsewhere have healed, but somebody lies. Where the stores
+/// themselves are right (`stored`), that is a failure.
+pub(crate) async fn check(
+    context: &Context<'_>,
+    events: &Events,
+    songs: &[Manifest],
+    stored: bool,
+) -> Segments {
     let mut found = Segments::default();
     let rooms = context.rooms();
     let pieces = pieces(songs, context.options.segment_limit);
@@ -283,7 +297,12 @@ pub(crate) async fn check(context: &Context<'_>, events: &Events, songs: &[Manif
         .each(NAME, &mut tally, jobs, fetch, |tally, (name, outcome)| match outcome {
             Ok(Outcome::Refused) => tally.outcome(Ok(())),
             Ok(Outcome::Fetched(fetched)) => {
-                tally.outcome(Ok(()));
+                tally.outcome(match fetched.corrupt {
+                    times @ 1.. if stored => Err(format!(
+                        "{name} got wrong bytes {times} times: a relay or holder on its way lies"
+                    )),
+                    _ => Ok(()),
+                });
                 found.fetched += 1;
                 found.over_routes += u64::from(fetched.over_route);
                 found.max_hops = found.max_hops.max(fetched.hops as u64);

@@ -27,7 +27,7 @@ async fn run(fake: &Fake) -> (Vec<Check>, u64, segments::Segments) {
     checks.push(finish(graph::NAME, graph::check(&context).await));
     checks.push(finish(paths::NAME, paths::check(&context).await));
     let events = Events::open(fake.target.signalling, ANSWER).await.unwrap();
-    let mut found = segments::check(&context, &events, &fake.songs).await;
+    let mut found = segments::check(&context, &events, &fake.songs, true).await;
     checks.push(finish(segments::NAME, std::mem::take(&mut found.bytes)));
     checks.push(finish(segments::VIA, std::mem::take(&mut found.via)));
     let tried = shortcuts::check(&context, &events, &fake.songs).await;

@@ -216,7 +216,7 @@ impl Mesh {
             "/health" => text(format!("{peer}: ok\n")),
             "/name" => text(format!("{peer}\n")),
             "/peers" => text(planned.neighbors.iter().map(PeerName::as_str).collect::<Vec<_>>().join("\n")),
-            "/metrics" => text("hopcast_cache_bytes 1200\n"),
+            "/metrics" => text("hopcast_cache_bytes 1200\nhopcast_fetch_corrupt_total 0\n"),
             _ if path.starts_with("/relay/") => self.relay(peer, request),
             _ if from_a_peer && self.lie != Lie::AnyPlayer => reply(403, &[], "a peer"),
             _ => self.hls(peer, path),
