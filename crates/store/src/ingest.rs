@@ -16,7 +16,7 @@ use crate::{
 
 /// Most bytes of segments in one transaction, unless a single segment is longer. Small, so that a slot whose edge is down
 /// loses WAL piece by piece and a subscriber never has to spill a transaction to its disk.
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 256 << 10;
 /// Most segments in one transaction.
 const BATCH_SEGMENTS: usize = 32;
 /// A replaced copy is kept this long: peers hold the old manifest for a moment, and their listeners its segments.
