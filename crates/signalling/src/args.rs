@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use hopcast_protocol::limits::EXIT_CONFIG;
+use hopcast_topology::{Env, VARIABLES};
 
 use crate::{
     config::{self, Listen, Settings},
     error::ConfigError,
+    topology,
 };
 
 /// The signalling server of a hopcast mesh: who is here, and the shortest way between them.
@@ -39,8 +41,8 @@ impl Args {
             config::liveness(&liveness).map_err(|problem| ConfigError::one("SIGNAL_LIVENESS", problem))?;
         let mut settings = match (&self.config, &self.topology) {
             (Some(file), _) => Settings::from_config_file(file)?,
+            (None, Some(file)) => topology::settings(file, &environment(&var))?,
             (None, None) => Settings::open(Listen::default()),
-            (None, Some(_)) => Settings::open(Listen::default()),
         };
         if self.config.is_none() {
             let given = match &self.listen {
@@ -54,6 +56,12 @@ impl Args {
         settings.liveness = liveness;
         Ok(settings)
     }
+}
+
+/// What a topology file is changed by. The address is not among it: this program takes every form of it, itself.
+fn environment(var: &impl Fn(&str) -> Option<String>) -> Env {
+    let names = VARIABLES.iter().map(|&(name, _)| name).filter(|&name| name != "SIGNAL_ADDR");
+    names.filter_map(|name| Some((name, var(name)?))).collect()
 }
 
 /// The exit code of a [`ConfigError`].

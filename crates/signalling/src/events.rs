@@ -3,7 +3,11 @@
 //! An event is encoded once and shared. A reader that falls behind loses events and is told how many; it never holds up
 //! a room.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
@@ -20,7 +24,8 @@ const COMMENT_EVERY: Duration = Duration::from_secs(15);
 /// Where rooms put their events.
 #[derive(Debug)]
 pub struct Events {
-    sender: broadcast::Sender<Bytes>,
+    /// Absent once the server drains.
+    sender: RwLock<Option<broadcast::Sender<Bytes>>>,
     most_readers: usize,
 }
 
@@ -31,28 +36,43 @@ pub struct TooManyReaders;
 impl Events {
     /// Nobody reads yet.
     pub fn new(most_readers: usize) -> Self {
-        Self { sender: broadcast::Sender::new(BEHIND), most_readers }
+        Self { sender: RwLock::new(Some(broadcast::Sender::new(BEHIND))), most_readers }
     }
 
     /// Whether somebody reads.
     pub fn watched(&self) -> bool {
-        self.sender.receiver_count() > 0
+        self.readers() > 0
+    }
+
+    fn readers(&self) -> usize {
+        self.sender().as_ref().map_or(0, broadcast::Sender::receiver_count)
+    }
+
+    fn sender(&self) -> RwLockReadGuard<'_, Option<broadcast::Sender<Bytes>>> {
+        self.sender.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends every reader's stream after what waits for it.
+    pub fn close(&self) {
+        *self.sender.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// To everyone who reads.
     pub fn publish(&self, event: &Event) {
         let text = format!("event: {}\ndata: {}\n\n", event.name(), event.data());
-        let _ = self.sender.send(text.into()); // the last reader may have gone meanwhile
+        if let Some(sender) = self.sender().as_ref() {
+            let _ = sender.send(text.into()); // the last reader may have gone meanwhile
+        }
     }
 
     /// A response body of all events from now on.
     pub fn subscribe(
         &self,
     ) -> Result<impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static, TooManyReaders> {
-        if self.sender.receiver_count() >= self.most_readers {
+        if self.readers() >= self.most_readers {
             return Err(TooManyReaders);
         }
-        let receiver = self.sender.subscribe();
+        let receiver = self.sender().as_ref().ok_or(TooManyReaders)?.subscribe();
         // The first bytes tell the reader that it is subscribed: what happens from here on, it gets.
         let hello = Some(Bytes::from_static(b": events of this server's rooms\n\n"));
         Ok(stream::unfold((receiver, hello), |(mut receiver, hello)| async move {

@@ -16,7 +16,8 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    config::{Limits, Settings},
+    config::{Limits, Listen, Settings},
+    door::Door,
     error::BindError,
     frame::CLOSE_AWAY,
     http,
@@ -29,7 +30,7 @@ const TICK: Duration = Duration::from_millis(500);
 /// Descriptors that are no client's: the listeners, the door's far ends, what the runtime needs.
 const OTHER_FILES: u64 = 64;
 /// After a failed accept (no descriptor left, say) this long nothing is accepted.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes that the kernel keeps for a client that does not read.
 const SEND_BUFFER: usize = 256 << 10;
 
@@ -53,7 +54,22 @@ pub struct Server {
     hub: Arc<Hub>,
     listener: TcpListener,
     address: SocketAddr,
+    door: Option<(Arc<Door>, TcpListener)>,
+    bound: Bound,
     limits: Limits,
+}
+
+/// What a running server cannot take over from a changed file.
+#[derive(Debug, PartialEq, Eq)]
+struct Bound {
+    listen: Listen,
+    door: Option<SocketAddr>,
+}
+
+impl Bound {
+    fn of(settings: &Settings) -> Self {
+        Self { listen: settings.listen.clone(), door: settings.door.as_ref().map(|door| door.listen) }
+    }
 }
 
 impl Server {
@@ -67,14 +83,26 @@ impl Server {
         limits.connections = limits.connections.min(Semaphore::MAX_PERMITS);
         let listener = listener::bind(&settings.listen).await?;
         let address = listener.local_addr().map_err(StartError::Address)?;
+        let door = match &settings.door {
+            Some(config) => {
+                let listener = listener::bind(&config.listen.into()).await?;
+                Some((Arc::new(Door::new(config, &limits)), listener))
+            }
+            None => None,
+        };
         let hub = Hub::new(settings).map_err(StartError::Random)?;
         info!("listening on {address}");
-        Ok(Self { hub: Arc::new(hub), listener, address, limits })
+        Ok(Self { hub: Arc::new(hub), listener, address, door, bound: Bound::of(settings), limits })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the door listens.
+    pub fn door_address(&self) -> Option<SocketAddr> {
+        self.door.as_ref().and_then(|(_, listener)| listener.local_addr().ok())
     }
 
     /// Its rooms.
@@ -86,6 +114,13 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>, mut reload: mpsc::Receiver<Settings>) {
         let places = Arc::new(Semaphore::new(self.limits.connections));
         let (draining, drain) = watch::channel(false);
+        let (door, door_task) = match self.door {
+            Some((door, listener)) => {
+                let task = tokio::spawn(door.clone().run(listener, drain.clone(), self.limits.drain));
+                (Some(door), Some(task))
+            }
+            None => (None, None),
+        };
         let mut stop = pin!(stop);
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -95,11 +130,19 @@ impl Server {
                 () = &mut stop => break,
                 _ = ticks.tick() => self.hub.tick(),
                 settings = reload.recv(), if reloads => match settings {
-                    Some(settings) => self.hub.reload(&settings),
+                    Some(settings) => {
+                        if Bound::of(&settings) != self.bound {
+                            warn!("another address is taken over by a restart only");
+                        }
+                        self.hub.reload(&settings);
+                        if let (Some(door), Some(config)) = (&door, &settings.door) {
+                            door.reload(config);
+                        }
+                    }
                     None => reloads = false,
                 },
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => self.admit(stream, &places, &drain),
+                    Ok((stream, _)) => admit(&self.hub, &self.limits, stream, &places, &drain),
                     Err(error) => {
                         warn!("cannot accept a connection: {error}");
                         sleep(ACCEPT_PAUSE).await;
@@ -111,20 +154,29 @@ impl Server {
         info!("draining {} connections", self.hub.metrics.connections.get());
         let _ = draining.send(true);
         self.hub.close_all(CLOSE_AWAY, "the server is going away");
+        self.hub.events.close();
         let all = self.limits.connections as u32;
         if timeout(self.limits.drain, places.acquire_many(all)).await.is_err() {
             warn!("the drain's deadline of {:?} has passed", self.limits.drain);
         }
-    }
-
-    fn admit(&self, stream: TcpStream, places: &Arc<Semaphore>, drain: &watch::Receiver<bool>) {
-        match places.clone().try_acquire_owned() {
-            Ok(permit) => {
-                let served = serve(self.hub.clone(), stream, Arc::new(permit), drain.clone(), self.limits.head);
-                tokio::spawn(served);
-            }
-            Err(_) => drop(tokio::spawn(turn_away(stream))),
+        if let Some(task) = door_task {
+            let _ = task.await; // bounded by the same deadline
         }
+    }
+}
+
+fn admit(
+    hub: &Arc<Hub>,
+    limits: &Limits,
+    stream: TcpStream,
+    places: &Arc<Semaphore>,
+    drain: &watch::Receiver<bool>,
+) {
+    match places.clone().try_acquire_owned() {
+        Ok(permit) => {
+            drop(tokio::spawn(serve(hub.clone(), stream, Arc::new(permit), drain.clone(), limits.head)));
+        }
+        Err(_) => drop(tokio::spawn(turn_away(stream))),
     }
 }
 
@@ -148,14 +200,19 @@ async fn serve(
     let mut connection = pin!(connection);
     tokio::select! {
         _ = &mut connection => return, // how a client ends its connection is its own business
-        _ = drain.wait_for(|draining| *draining) => {}
+        () = drained(&mut drain) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
 }
 
+/// Waits until the server drains.
+pub(crate) async fn drained(drain: &mut watch::Receiver<bool>) {
+    let _ = drain.wait_for(|draining| *draining).await; // a server that is gone drains, too
+}
+
 /// One connection too many: it is told so, within a second.
-async fn turn_away(mut stream: TcpStream) {
+pub(crate) async fn turn_away(mut stream: TcpStream) {
     const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
         Content-Type: text/plain\r\nContent-Length: 43\r\n\r\nthis server has as many clients as it takes";
     let told = async {

@@ -5,6 +5,7 @@
 use std::{
     fmt, fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
 };
 
 /// Whoever holds a socket, as far as `/proc` tells.
@@ -75,9 +76,18 @@ fn process_of(inode: u64) -> Option<Holder> {
             .ok()?
             .flatten()
             .any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str()));
-        let name = || fs::read_to_string(entry.path().join("comm")).unwrap_or_default().trim().to_owned();
-        holds.then(|| Holder::Process { pid, name: name() })
+        holds.then(|| Holder::Process { pid, name: name_of(&entry.path()) })
     })
+}
+
+/// The program's name; the kernel's own (`comm`) is cut after 15 bytes.
+fn name_of(process: &Path) -> String {
+    let command = fs::read(process.join("cmdline")).unwrap_or_default();
+    let program = command.split(|&byte| byte == 0).next().unwrap_or_default();
+    match String::from_utf8_lossy(program).rsplit('/').next() {
+        Some(name) if !name.is_empty() => name.to_owned(),
+        _ => fs::read_to_string(process.join("comm")).unwrap_or_default().trim().to_owned(),
+    }
 }
 
 #[cfg(test)]
