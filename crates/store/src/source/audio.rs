@@ -60,16 +60,16 @@ pub(super) async fn encode(
     let stdout = child.stdout.take().expect("piped above");
     let stderr = child.stderr.take().expect("piped above");
     let (told, words) = tokio::join!(reports(stdout, progress), words(stderr));
-    if told.is_err() {
+    let Ok(encoded) = told else {
         // Dropping the child ends it.
         let detail = format!("no progress for {} s", STALL.as_secs());
         return Err(SourceError::Ffmpeg { file: path.into(), detail });
-    }
+    };
     let status = child
         .wait()
         .await
         .map_err(|source| SourceError::Ffmpeg { file: path.into(), detail: source.to_string() })?;
-    let warnings = judge(path, status, &words)?;
+    let warnings = judge(path, status, encoded, &words)?;
     if !RENDITIONS.iter().all(|(name, _)| scratch.path().join(name).join("index.m3u8").exists()) {
         return Err(SourceError::NotAudio { file: path.into(), detail: "no sound in it".into() });
     }
@@ -82,8 +82,9 @@ fn arguments(file: &Path, scratch: &Path) -> Vec<OsString> {
     add(&[
         "-nostdin",
         "-hide_banner",
+        "-nostats",
         "-loglevel",
-        "error",
+        "level+info",
         "-progress",
         "pipe:1",
         "-protocol_whitelist",
@@ -133,18 +134,20 @@ fn arguments(file: &Path, scratch: &Path) -> Vec<OsString> {
     arguments
 }
 
-/// Passes on ffmpeg's `-progress` lines until it ends; an error where it stops telling.
+/// Passes on ffmpeg's `-progress` lines until it ends; returns the seconds encoded, or an error where it stops telling.
 async fn reports(
     stdout: impl AsyncRead + Unpin,
     progress: &mut impl FnMut(Progress),
-) -> Result<(), tokio::time::error::Elapsed> {
+) -> Result<f64, tokio::time::error::Elapsed> {
     let mut lines = BufReader::new(stdout).lines();
+    let mut seconds = 0.0;
     while let Ok(Some(line)) = tokio::time::timeout(STALL, lines.next_line()).await? {
         if let Some(us) = line.strip_prefix("out_time_us=").and_then(|us| us.trim().parse::<u64>().ok()) {
-            progress(Progress::Encoding { seconds: us as f64 / 1e6 });
+            seconds = us as f64 / 1e6;
+            progress(Progress::Encoding { seconds });
         }
     }
-    Ok(())
+    Ok(seconds)
 }
 
 /// What ffmpeg complains about; the pipe is emptied whatever it writes.
@@ -157,42 +160,106 @@ async fn words(stderr: impl AsyncRead + Unpin) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
+/// A line of ffmpeg's, without the `[mp3 @ 0x55d0]` that differs from run to run: its level and the rest.
+fn line(text: &str) -> Option<(&str, &str)> {
+    ["fatal", "error", "warning", "info"].into_iter().find_map(|level| {
+        let (_, rest) = text.split_once(&format!("[{level}] "))?;
+        Some((level, rest.trim()))
+    })
+}
+
+/// The seconds that the file says it has, from `Duration: 00:04:10.03, start: ...`; `None` where ffmpeg had to guess them.
+fn declared(words: &str) -> Option<f64> {
+    if words.contains("Estimating duration") {
+        return None;
+    }
+    let (_, after) = words.split_once("Duration: ")?;
+    after
+        .split([',', '\n'])
+        .next()?
+        .split(':')
+        .try_fold(0.0, |seconds, part| Some(seconds * 60.0 + part.trim().parse::<f64>().ok()?))
+}
+
 /// Turns ffmpeg's end into an error, or into warnings.
-fn judge(path: &Path, status: ExitStatus, words: &str) -> Result<Vec<String>, SourceError> {
+fn judge(path: &Path, status: ExitStatus, encoded: f64, words: &str) -> Result<Vec<String>, SourceError> {
     let file = PathBuf::from(path);
-    // `[mp3 @ 0x55d0]` and the like say nothing to a user, and differ from run to run.
-    let lines: Vec<&str> = words
-        .lines()
-        .map(|line| line.trim().rsplit_once(']').map_or(line.trim(), |(_, rest)| rest.trim()))
-        .filter(|line| !line.is_empty())
-        .collect();
+    let lines: Vec<(&str, &str)> = words.lines().filter_map(line).collect();
     let says = |needles: &[&str]| {
-        lines.iter().find(|line| needles.iter().any(|needle| line.to_ascii_lowercase().contains(needle)))
+        lines.iter().map(|(_, text)| *text).find(|text| needles.iter().any(|needle| text.contains(needle)))
     };
-    if let Some(line) =
-        says(&["partial file", "truncat", "ended prematurely", "moov atom not found", "end of file"])
+    if says(&["not on whitelist"]).is_some() {
+        let detail = "it is a list of other files or addresses, which are not followed".into();
+        return Err(SourceError::NotAudio { file, detail });
+    }
+    if says(&["matches no streams", "does not contain any stream"]).is_some() {
+        return Err(SourceError::NotAudio { file, detail: "there is no sound in it".into() });
+    }
+    if let Some(detail) =
+        says(&["moov atom not found", "partial file", "corrupt input packet", ": End of file"])
     {
-        return Err(SourceError::Damaged { file, detail: (*line).to_owned() });
+        // ffmpeg puts the file's name before some of its sentences.
+        let detail = detail.rsplit(": ").next().unwrap_or(detail).to_owned();
+        return Err(SourceError::Damaged { file, detail });
+    }
+    if encoded <= 0.0 {
+        let detail = "ffmpeg finds nothing in it that it can play".into();
+        return Err(SourceError::NotAudio { file, detail });
     }
     if !status.success() {
-        if says(&["matches no streams", "does not contain any stream"]).is_some() {
-            return Err(SourceError::NotAudio { file, detail: "there is no sound in it".into() });
-        }
-        if says(&["invalid data found", "not whitelisted", "unknown format"]).is_some() {
-            return Err(SourceError::NotAudio {
-                file,
-                detail: "ffmpeg finds no format that it knows".into(),
-            });
-        }
-        let detail = lines.last().map_or_else(|| status.to_string(), |line| format!("{status}: {line}"));
+        let last = lines.iter().rfind(|(level, _)| matches!(*level, "fatal" | "error"));
+        let detail = last.map_or_else(|| status.to_string(), |(_, text)| format!("{status}: {text}"));
         return Err(SourceError::Ffmpeg { file, detail });
     }
+    if let Some(declared) = declared(words)
+        && encoded + f64::max(1.0, declared / 50.0) < declared
+    {
+        let detail = format!("{encoded:.0} of {declared:.0} s could be read");
+        return Err(SourceError::Damaged { file, detail });
+    }
     let mut warnings: Vec<String> = Vec::new();
-    for line in lines.iter().take(5) {
-        let warning = format!("{}: ffmpeg says: {line}", path.display());
-        if !warnings.contains(&warning) {
+    for (_, text) in lines.iter().filter(|(level, _)| *level == "error") {
+        let warning = format!("{}: ffmpeg says: {text}", path.display());
+        if warnings.len() < 5 && !warnings.contains(&warning) {
             warnings.push(warning);
         }
     }
     Ok(warnings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_unless_guessed() {
+        let words =
+            "[info] Input #0, mp3, from 'x':\n[info]   Duration: 01:02:03.50, start: 0.0, bitrate: 1 kb/s\n";
+        assert_eq!(declared(words), Some(3723.5));
+        assert_eq!(declared("[info]   Duration: N/A, bitrate: N/A\n"), None);
+        assert_eq!(declared(&format!("[warning] Estimating duration from bitrate\n{words}")), None);
+    }
+
+    #[test]
+    fn lines_lose_what_differs_from_run_to_run() {
+        assert_eq!(line("[mp3 @ 0x55] [error] Header missing"), Some(("error", "Header missing")));
+        assert_eq!(line("[info]   Duration: 1"), Some(("info", "Duration: 1")));
+        assert_eq!(line("    Last message repeated 2 times"), None);
+    }
+
+    #[tokio::test]
+    async fn what_was_encoded_is_removed_with_the_song() {
+        let folder = tempfile::tempdir().unwrap();
+        let wav = folder.path().join("-i.wav"); // a name that ffmpeg must not take for an option
+        // One second of silence: 8000 samples of 16 bits (Microsoft's RIFF WAVE).
+        let mut bytes = b"RIFF\xa4\x3e\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\x80\x3e\0\0".to_vec();
+        bytes.resize(bytes.len() + 16_000, 0);
+        std::fs::write(&wav, bytes).unwrap();
+        let (scratch, warnings) = encode(&wav, &mut |_| {}).await.unwrap();
+        assert_eq!(warnings, [] as [String; 0]);
+        let at = scratch.path().to_owned();
+        assert!(at.join("192k/index.m3u8").exists());
+        drop(scratch);
+        assert!(!at.exists());
+    }
 }
