@@ -1,0 +1,161 @@
+//! One fetch for all who want the same content, and its life: it belongs to no listener, and ends 5 s after the last
+//! one left.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{
+    FutureExt as _,
+    future::{LocalBoxFuture, Shared},
+};
+use hopcast_protocol::{ContentId, PeerName, RouteId};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::{Instant, sleep, timeout_at},
+};
+
+use crate::{
+    fetch::{self, Wish},
+    headers::Trail,
+    node::Node,
+};
+
+/// Fetches that run at a time; more wait their turn.
+const RUNNING: usize = 8;
+/// How long a fetch goes on when nobody listens any more.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What was fetched, verified.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// The bytes.
+    pub bytes: Bytes,
+    /// How they came here, this peer included.
+    pub trail: Rc<Trail>,
+    /// The route that they came over; `None` out of a gateway's own database.
+    pub route: Option<RouteId>,
+}
+
+/// Why there is nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// No gateway knows it.
+    NotFound,
+    /// Not now: the error's name in `Proxy-Status`, and the neighbour it is about.
+    Unavailable {
+        /// RFC 9209 2.3.
+        error: String,
+        /// The neighbour.
+        next: Option<PeerName>,
+    },
+}
+
+impl Failure {
+    /// Not now.
+    pub fn unavailable(error: &str, next: Option<&PeerName>) -> Self {
+        Self::Unavailable { error: error.to_owned(), next: next.cloned() }
+    }
+}
+
+/// The last thing that went wrong with a fetch that still runs.
+pub type LastFailure = Rc<RefCell<Failure>>;
+
+struct Flight {
+    result: Shared<LocalBoxFuture<'static, Result<Fetched, Failure>>>,
+    listeners: Cell<usize>,
+    left: Notify,
+    failure: LastFailure,
+}
+
+/// All fetches under way.
+pub struct Flights {
+    by_content: RefCell<HashMap<ContentId, Rc<Flight>>>,
+    /// Places of fetches that run.
+    pub places: Semaphore,
+}
+
+impl Default for Flights {
+    fn default() -> Self {
+        Self { by_content: RefCell::default(), places: Semaphore::new(RUNNING) }
+    }
+}
+
+impl Flights {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_content.borrow().len()
+    }
+
+    /// True without any.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits for a fetch, which is started unless it runs already. The flag says whether somebody else had started it.
+    pub async fn join(&self, node: &Rc<Node>, wish: Wish, deadline: Instant) -> Result<(Fetched, bool), Failure> {
+        let known = self.by_content.borrow().get(&wish.content).cloned();
+        let collapsed = known.is_some();
+        let flight = known.unwrap_or_else(|| self.start(node, wish));
+        let _listener = Listener::new(&flight);
+        match timeout_at(deadline, flight.result.clone()).await {
+            Ok(result) => result.map(|fetched| (fetched, collapsed)),
+            Err(_) => Err(flight.failure.borrow().clone()),
+        }
+    }
+
+    fn start(&self, node: &Rc<Node>, wish: Wish) -> Rc<Flight> {
+        let content = wish.content.clone();
+        let failure: LastFailure =
+            Rc::new(RefCell::new(Failure::unavailable("http_response_timeout", None)));
+        let flight = Rc::new(Flight {
+            result: fetch::run(node.clone(), wish, failure.clone()).boxed_local().shared(),
+            listeners: Cell::new(0),
+            left: Notify::new(),
+            failure,
+        });
+        self.by_content.borrow_mut().insert(content.clone(), flight.clone());
+        let (node, keeper) = (node.clone(), flight.clone());
+        node.clone().spawn(async move {
+            tokio::select! {
+                _ = keeper.result.clone() => {}
+                () = abandoned(&keeper) => {}
+            }
+            node.flights.by_content.borrow_mut().remove(&content);
+            node.active();
+        });
+        flight
+    }
+}
+
+async fn abandoned(flight: &Flight) {
+    loop {
+        flight.left.notified().await;
+        if flight.listeners.get() == 0 {
+            sleep(GRACE).await;
+            if flight.listeners.get() == 0 {
+                return;
+            }
+        }
+    }
+}
+
+struct Listener<'a>(&'a Flight);
+
+impl<'a> Listener<'a> {
+    fn new(flight: &'a Flight) -> Self {
+        flight.listeners.set(flight.listeners.get() + 1);
+        Self(flight)
+    }
+}
+
+impl Drop for Listener<'_> {
+    fn drop(&mut self) {
+        self.0.listeners.set(self.0.listeners.get() - 1);
+        self.0.left.notify_one();
+    }
+}

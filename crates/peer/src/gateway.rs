@@ -1,0 +1,169 @@
+//! What makes a peer a gateway: the edge databases that it may read.
+//!
+//! Reads are single-flight, few at a time, bounded in time (shorter than a neighbour's patience), and checked against
+//! the hash before anybody sees them.
+
+use std::{cell::RefCell, collections::HashMap, pin::Pin, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{
+    FutureExt as _,
+    future::{LocalBoxFuture, Shared},
+};
+use hopcast_protocol::{ContentId, Sha256, SongName};
+use tokio::{sync::Semaphore, time::timeout};
+
+use crate::{metrics::count, node::Node};
+
+/// Reads at a time; deeper only adds latency.
+const READS: usize = 4;
+/// How long a read may take over all databases: less than a neighbour waits for a first byte.
+const READ: Duration = Duration::from_millis(1500);
+
+/// Why a database did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SourceError(pub String);
+
+/// A source's answer: bytes, nothing of that name, or an error.
+pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Option<Bytes>, SourceError>> + 'a>>;
+
+/// Something that songs are read from: an edge database, or memory in tests.
+pub trait Source {
+    /// A blob by its hash.
+    fn blob<'a>(&'a self, sha256: &'a Sha256) -> Answer<'a>;
+    /// A song's signed manifest.
+    fn manifest<'a>(&'a self, song: &'a SongName) -> Answer<'a>;
+    /// Its name, for messages.
+    fn name(&self) -> String;
+}
+
+type Read = Shared<LocalBoxFuture<'static, Result<Option<Bytes>, SourceError>>>;
+
+/// The databases of one gateway, in the order in which they are tried.
+pub struct Gateway {
+    sources: Rc<[Rc<dyn Source>]>,
+    reads: RefCell<HashMap<ContentId, Read>>,
+    places: Semaphore,
+}
+
+impl Gateway {
+    /// A gateway of these; `None` without any.
+    pub fn new(sources: Vec<Rc<dyn Source>>) -> Option<Rc<Self>> {
+        (!sources.is_empty()).then(|| {
+            Rc::new(Self {
+                sources: sources.into(),
+                reads: RefCell::default(),
+                places: Semaphore::new(READS),
+            })
+        })
+    }
+
+    /// Reads a content; a blob also goes into the cache.
+    pub async fn read(self: &Rc<Self>, node: &Rc<Node>, content: &ContentId) -> Result<Option<Bytes>, SourceError> {
+        let known = self.reads.borrow().get(content).cloned();
+        let read = known.unwrap_or_else(|| {
+            let (gateway, node, wanted) = (self.clone(), node.clone(), content.clone());
+            let read = async move {
+                let answer = gateway.read_once(&node, &wanted).await;
+                gateway.reads.borrow_mut().remove(&wanted);
+                answer
+            };
+            let read = read.boxed_local().shared();
+            self.reads.borrow_mut().insert(content.clone(), read.clone());
+            // It belongs to nobody who waits for it.
+            tokio::task::spawn_local(read.clone().map(|_| ()));
+            read
+        });
+        read.await
+    }
+
+    async fn read_once(&self, node: &Rc<Node>, content: &ContentId) -> Result<Option<Bytes>, SourceError> {
+        let _place = self.places.acquire().await.expect("it is never closed");
+        count(&node.metrics.database_reads);
+        let each = READ / u32::try_from(self.sources.len()).unwrap_or(1);
+        let mut failed = None;
+        for source in self.sources.iter() {
+            let read = match content {
+                ContentId::Blob(sha256) => source.blob(sha256),
+                ContentId::Manifest(song) => source.manifest(song),
+            };
+            let answer = timeout(each, read).await;
+            let error = match (answer, content) {
+                (Ok(Ok(Some(bytes))), ContentId::Blob(sha256)) => {
+                    if Sha256::of(&bytes) == *sha256 {
+                        if node.make_room(bytes.len() as u64) {
+                            node.keep(*sha256, &bytes, &[]);
+                        }
+                        return Ok(Some(bytes));
+                    }
+                    count(&node.metrics.corrupt);
+                    format!("{content} has other bytes there")
+                }
+                (Ok(Ok(Some(bytes))), ContentId::Manifest(_)) => return Ok(Some(bytes)),
+                (Ok(Ok(None)), _) => continue,
+                (Ok(Err(error)), _) => error.to_string(),
+                (Err(_), _) => "no answer in time".to_owned(),
+            };
+            count(&node.metrics.database_errors);
+            tracing::warn!(database = source.name(), "{error}");
+            failed = Some(SourceError(error));
+        }
+        failed.map_or(Ok(None), Err)
+    }
+}
+
+/// Songs in memory: a gateway without a database.
+#[derive(Debug, Default)]
+pub struct Memory {
+    blobs: RefCell<HashMap<Sha256, Bytes>>,
+    manifests: RefCell<HashMap<SongName, Bytes>>,
+    broken: RefCell<Option<String>>,
+    reads: RefCell<u64>,
+}
+
+impl Memory {
+    /// Keeps a blob under the hash it is said to have.
+    pub fn put_blob(&self, sha256: Sha256, bytes: impl Into<Bytes>) {
+        self.blobs.borrow_mut().insert(sha256, bytes.into());
+    }
+
+    /// Keeps a signed manifest.
+    pub fn put_manifest(&self, song: SongName, bytes: impl Into<Bytes>) {
+        self.manifests.borrow_mut().insert(song, bytes.into());
+    }
+
+    /// From now on every read fails with this text, or works again.
+    pub fn set_broken(&self, why: Option<String>) {
+        *self.broken.borrow_mut() = why;
+    }
+
+    /// How often it was read.
+    pub fn reads(&self) -> u64 {
+        *self.reads.borrow()
+    }
+
+    fn answer(&self, bytes: Option<Bytes>) -> Answer<'static> {
+        *self.reads.borrow_mut() += 1;
+        let answer = self.broken.borrow().clone().map_or(Ok(bytes), |why| Err(SourceError(why)));
+        // One turn of the scheduler: a read is never instant.
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            answer
+        })
+    }
+}
+
+impl Source for Memory {
+    fn blob<'a>(&'a self, sha256: &'a Sha256) -> Answer<'a> {
+        self.answer(self.blobs.borrow().get(sha256).cloned())
+    }
+
+    fn manifest<'a>(&'a self, song: &'a SongName) -> Answer<'a> {
+        self.answer(self.manifests.borrow().get(song).cloned())
+    }
+
+    fn name(&self) -> String {
+        "memory".to_owned()
+    }
+}

@@ -1,0 +1,51 @@
+//! The process's memory: how much there is, and giving back what a burst took.
+
+/// The resident set in bytes, where the system says so.
+pub fn resident() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * page_size())
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "glibc's malloc_trim, mallopt and sysconf have no safe wrapper; none takes a pointer")]
+mod glibc {
+    pub(super) fn trim() {
+        // SAFETY: malloc_trim(3) may be called at any time; it takes no pointers.
+        unsafe { libc::malloc_trim(0) };
+    }
+
+    pub(super) fn one_arena() {
+        // SAFETY: mallopt(3) is called before any other thread exists and takes two integers.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    }
+
+    pub(super) fn page_size() -> u64 {
+        // SAFETY: sysconf(3) takes an integer.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        u64::try_from(size).unwrap_or(4096)
+    }
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+mod glibc {
+    pub(super) fn trim() {}
+    pub(super) fn one_arena() {}
+    pub(super) fn page_size() -> u64 {
+        4096
+    }
+}
+
+fn page_size() -> u64 {
+    glibc::page_size()
+}
+
+/// Gives free memory back to the system.
+pub fn trim() {
+    glibc::trim();
+}
+
+/// One arena for all threads: the resolver's short-lived thread must not get its own. Call before any thread starts.
+pub fn one_arena() {
+    glibc::one_arena();
+}

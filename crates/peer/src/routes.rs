@@ -1,0 +1,202 @@
+//! The routes that the signalling server has broadcast to this peer: who may ask over them, and where to.
+//!
+//! Pure: time is an argument. At most 256 (the least recently used falls out), forgotten after 60 s without use.
+//! A route that was retired is remembered for a while as retired, so that nobody waits for its broadcast.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    rc::Rc,
+    time::Duration,
+};
+
+use hopcast_protocol::{
+    PeerName, RoomName, RouteId,
+    limits::{ROUTE_IDLE, ROUTE_TABLE},
+};
+use tokio::time::Instant;
+
+/// How many retired ids are remembered.
+const RETIRED: usize = 64;
+
+/// A route as this peer sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Its id.
+    pub id: RouteId,
+    /// The room it leads through.
+    pub room: RoomName,
+    /// Towards the requester; `None`: this peer is the requester.
+    pub prev: Option<PeerName>,
+    /// Towards the holder; `None`: this peer is the holder.
+    pub next: Option<PeerName>,
+    /// Hops from here to the holder.
+    pub hops: u32,
+    /// The whole path, requester first; only the requester knows it.
+    pub path: Rc<[PeerName]>,
+}
+
+impl Route {
+    /// Who holds what is asked for; known to the requester only.
+    pub fn holder(&self) -> Option<&PeerName> {
+        self.path.last()
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    route: Rc<Route>,
+    used: Instant,
+    // Breaks ties of `used`: a paused or coarse clock gives equal instants.
+    stamp: u64,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub struct Routes {
+    entries: HashMap<RouteId, Entry>,
+    retired: VecDeque<RouteId>,
+    stamp: u64,
+}
+
+impl Routes {
+    /// A broadcast: the route stands, from now on in this form.
+    pub fn insert(&mut self, route: Rc<Route>, now: Instant) {
+        self.retired.retain(|id| *id != route.id);
+        if self.entries.len() >= ROUTE_TABLE && !self.entries.contains_key(&route.id) {
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| (entry.used, entry.stamp));
+            if let Some(id) = oldest.map(|(id, _)| id.clone()) {
+                self.entries.remove(&id);
+            }
+        }
+        self.stamp += 1;
+        self.entries.insert(route.id.clone(), Entry { route, used: now, stamp: self.stamp });
+    }
+
+    /// The route of that id, which is thereby used.
+    pub fn get(&mut self, id: &str, now: Instant) -> Option<Rc<Route>> {
+        let entry = self.entries.get_mut(id)?;
+        if now.saturating_duration_since(entry.used) > ROUTE_IDLE {
+            self.entries.remove(id);
+            return None;
+        }
+        self.stamp += 1;
+        (entry.used, entry.stamp) = (now, self.stamp);
+        Some(entry.route.clone())
+    }
+
+    /// The server says that the route is no more.
+    pub fn retire(&mut self, id: &RouteId) {
+        self.entries.remove(id);
+        if !self.retired.contains(id) {
+            if self.retired.len() == RETIRED {
+                self.retired.pop_front();
+            }
+            self.retired.push_back(id.clone());
+        }
+    }
+
+    /// True for a route that stood once and was retired.
+    pub fn is_retired(&self, id: &str) -> bool {
+        self.retired.iter().any(|retired| retired.as_str() == id)
+    }
+
+    /// Forgets what was not used for 60 s. Returns how long until the next one is due; `None` when the table is empty.
+    pub fn sweep(&mut self, now: Instant) -> Option<Duration> {
+        self.entries.retain(|_, entry| now.saturating_duration_since(entry.used) <= ROUTE_IDLE);
+        let oldest = self.entries.values().map(|entry| entry.used).min()?;
+        Some((oldest + ROUTE_IDLE).saturating_duration_since(now))
+    }
+
+    /// The routes that this peer asked for and that still stand, the most recently used first: what is left when no
+    /// signalling server answers.
+    pub fn standing(&self, now: Instant) -> Vec<Rc<Route>> {
+        let mut own: Vec<_> = self
+            .entries
+            .values()
+            .filter(|entry| entry.route.prev.is_none() && entry.route.next.is_some())
+            .filter(|entry| now.saturating_duration_since(entry.used) <= ROUTE_IDLE)
+            .collect();
+        own.sort_by_key(|entry| std::cmp::Reverse((entry.used, entry.stamp)));
+        own.into_iter().map(|entry| entry.route.clone()).collect()
+    }
+
+    /// How many routes stand.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True without any.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(id: &str, prev: Option<&str>) -> Rc<Route> {
+        let name = |name: &str| PeerName::new(name).unwrap();
+        Rc::new(Route {
+            id: RouteId::new(id).unwrap(),
+            room: RoomName::new("rock").unwrap(),
+            prev: prev.map(name),
+            next: Some(name("peer-9")),
+            hops: 2,
+            path: Rc::new([]),
+        })
+    }
+
+    #[test]
+    fn the_least_recently_used_falls_out() {
+        let (mut routes, now) = (Routes::default(), Instant::now());
+        for i in 0..ROUTE_TABLE {
+            routes.insert(route(&format!("e-{i}"), None), now);
+        }
+        assert!(routes.get("e-0", now).is_some());
+        routes.insert(route("e-new", None), now);
+        assert_eq!(routes.len(), ROUTE_TABLE);
+        assert!(routes.get("e-0", now).is_some(), "used a moment ago");
+        assert!(routes.get("e-1", now).is_none(), "the oldest");
+        routes.insert(route("e-new", None), now);
+        assert!(routes.get("e-2", now).is_some(), "a repeated broadcast costs no other route its place");
+    }
+
+    #[test]
+    fn sixty_seconds_without_use_end_a_route() {
+        let (mut routes, start) = (Routes::default(), Instant::now());
+        routes.insert(route("e-1", None), start);
+        assert!(routes.get("e-1", start + ROUTE_IDLE).is_some(), "that was a use");
+        let later = start + ROUTE_IDLE * 2;
+        assert_eq!(routes.sweep(later), Some(Duration::ZERO));
+        assert!(routes.standing(later + Duration::from_millis(1)).is_empty());
+        assert_eq!(routes.sweep(later + Duration::from_millis(1)), None);
+        assert!(routes.get("e-1", later).is_none() && routes.is_empty());
+    }
+
+    #[test]
+    fn retired_is_known_as_retired_until_broadcast_again() {
+        let (mut routes, now) = (Routes::default(), Instant::now());
+        routes.insert(route("e-1", None), now);
+        routes.retire(&RouteId::new("e-1").unwrap());
+        assert!(routes.get("e-1", now).is_none() && routes.is_retired("e-1"));
+        assert!(!routes.is_retired("e-2"));
+        routes.insert(route("e-1", None), now);
+        assert!(routes.get("e-1", now).is_some() && !routes.is_retired("e-1"));
+        for i in 0..1000 {
+            routes.retire(&RouteId::new(format!("e-{i}")).unwrap());
+        }
+        assert_eq!(routes.retired.len(), RETIRED);
+    }
+
+    #[test]
+    fn standing_routes_are_the_requesters_own() {
+        let (mut routes, now) = (Routes::default(), Instant::now());
+        routes.insert(route("e-1", None), now);
+        routes.insert(route("e-2", Some("peer-3")), now);
+        routes.insert(route("e-3", None), now);
+        routes.get("e-1", now);
+        let ids: Vec<_> = routes.standing(now).iter().map(|route| route.id.to_string()).collect();
+        assert_eq!(ids, ["e-1", "e-3"]);
+    }
+}

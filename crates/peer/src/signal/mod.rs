@@ -1,0 +1,271 @@
+//! The signalling side of a peer: one connection for each room, and what is said over it.
+//!
+//! [`outbox`] decides what to say, [`socket`] owns the connection and the task that keeps it; this module is what the
+//! rest of the peer calls. Nothing here waits for the network but [`Room::ask`], which has a deadline.
+
+pub mod outbox;
+pub mod socket;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    time::Duration,
+};
+
+use hopcast_protocol::{ContentId, ErrorCode, PeerName, RoomMembership, RoomName, ServerMessage};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
+
+use self::outbox::Outbox;
+use crate::routes::{Route, Routes};
+
+/// How long the server may take to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Where the server is: `ws://host:port/path`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `host:port`
+    pub authority: String,
+    /// `/ws`
+    pub path: String,
+}
+
+/// Why a URL is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// Another scheme.
+    #[error("expected ws://host:port/ws")]
+    Scheme,
+    /// No host, or a port that is none.
+    #[error("no host and port")]
+    Authority,
+    /// A query: it is the peer's to add.
+    #[error("leave out what follows `?`; the peer adds its name and room")]
+    Query,
+}
+
+impl Endpoint {
+    /// Reads a URL. Without a port 80, without a path `/ws`.
+    pub fn parse(url: &str) -> Result<Self, EndpointError> {
+        let rest = url.strip_prefix("ws://").ok_or(EndpointError::Scheme)?;
+        if rest.contains(['?', '#']) {
+            return Err(EndpointError::Query);
+        }
+        let (authority, path) = rest.find('/').map_or((rest, "/ws"), |at| rest.split_at(at));
+        let authority: http::uri::Authority = authority.parse().map_err(|_| EndpointError::Authority)?;
+        let port = authority.port_u16();
+        let bare = authority.as_str() == authority.host();
+        if authority.host().is_empty() || authority.as_str().contains('@') || (port.is_none() && !bare) {
+            return Err(EndpointError::Authority);
+        }
+        let path = if path == "/" { "/ws" } else { path };
+        let port = port.unwrap_or(80);
+        Ok(Self { authority: format!("{}:{port}", authority.host()), path: path.to_owned() })
+    }
+}
+
+/// Why there is no way to a content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AskError {
+    /// No connection to the server.
+    Offline,
+    /// No answer in time.
+    Silent,
+    /// Nobody reachable holds it.
+    NoHolder,
+    /// Anything else that the server said.
+    Refused(String),
+}
+
+type Answer = Result<Rc<Route>, AskError>;
+
+/// One room, as the rest of the peer sees it.
+#[derive(Debug)]
+pub struct Room {
+    /// Its name.
+    pub name: RoomName,
+    membership: RoomMembership,
+    outbox: RefCell<Outbox>,
+    wake: Notify,
+    connected: Cell<bool>,
+    stopping: Cell<bool>,
+    pending: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
+    next_id: Cell<u64>,
+    refusals: Cell<u32>,
+}
+
+impl Room {
+    /// A room that is not connected yet.
+    pub fn new(peer: &PeerName, membership: RoomMembership, neighbors: Vec<PeerName>, gateway: bool) -> Rc<Self> {
+        let name = membership.name.clone();
+        let mut outbox = Outbox::new(peer.clone(), name.clone());
+        outbox.set_neighbors(neighbors);
+        outbox.set_gateway(gateway);
+        Rc::new(Self {
+            name,
+            membership,
+            outbox: RefCell::new(outbox),
+            wake: Notify::new(),
+            connected: Cell::new(false),
+            stopping: Cell::new(false),
+            pending: RefCell::default(),
+            next_id: Cell::new(1),
+            refusals: Cell::new(0),
+        })
+    }
+
+    /// Name and token.
+    pub fn membership(&self) -> &RoomMembership {
+        &self.membership
+    }
+
+    /// True while the server can be asked.
+    pub fn is_connected(&self) -> bool {
+        self.connected.get()
+    }
+
+    /// Changes what the server should know, and lets the connection's task say it.
+    pub fn tell(&self, change: impl FnOnce(&mut Outbox)) {
+        change(&mut self.outbox.borrow_mut());
+        self.wake.notify_one();
+    }
+
+    /// Closes the connection for good.
+    pub fn stop(&self) {
+        self.stopping.set(true);
+        self.wake.notify_one();
+    }
+
+    /// Asks for the way to the nearest holder that is not excluded.
+    pub async fn ask(&self, content: &ContentId, exclude: Vec<PeerName>) -> Answer {
+        if !self.connected.get() {
+            return Err(AskError::Offline);
+        }
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        let (reply, answer) = oneshot::channel();
+        if !self.outbox.borrow_mut().ask(content.clone(), exclude, id) {
+            return Err(AskError::Refused("too many requests wait to be sent".to_owned()));
+        }
+        self.pending.borrow_mut().insert(id, reply);
+        self.wake.notify_one();
+        let _forget = Forget { room: self, id };
+        match tokio::time::timeout(ANSWER, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(AskError::Offline),
+            Err(_) => Err(AskError::Silent),
+        }
+    }
+
+    /// Takes a message of the server's. Returns the route that it brought, for whoever waits for a broadcast.
+    fn receive(&self, message: ServerMessage, routes: &mut Routes, now: Instant) -> Received {
+        match message {
+            ServerMessage::Path { path, route: Some(id), room: _, prev, next, hops: Some(hops), id: asked } => {
+                let route = Rc::new(Route {
+                    id,
+                    room: self.name.clone(),
+                    prev,
+                    next,
+                    hops,
+                    path: path.into(),
+                });
+                routes.insert(route.clone(), now);
+                if let Some(reply) = asked.and_then(|id| self.pending.borrow_mut().remove(&id)) {
+                    let _ = reply.send(Ok(route)); // whoever asked may have left
+                }
+                Received::Route
+            }
+            ServerMessage::Path { .. } => Received::Nothing, // the original's form carries no route
+            ServerMessage::RouteDown { route } => {
+                routes.retire(&route);
+                Received::Retired
+            }
+            ServerMessage::Error { code, message, id } => {
+                if let Some(reply) = id.and_then(|id| self.pending.borrow_mut().remove(&id)) {
+                    let _ = reply.send(Err(match code {
+                        ErrorCode::NoHolder | ErrorCode::NoPath | ErrorCode::UnknownPeer => AskError::NoHolder,
+                        _ => AskError::Refused(message),
+                    }));
+                    return Received::Nothing;
+                }
+                tracing::warn!(room = %self.name, code = code.as_str(), "{message}");
+                match code {
+                    ErrorCode::NotALink | ErrorCode::Full => Received::Refused,
+                    _ => Received::Nothing,
+                }
+            }
+        }
+    }
+
+    fn disconnected(&self) {
+        self.connected.set(false);
+        self.outbox.borrow_mut().disconnected();
+        self.pending.borrow_mut().clear(); // whoever waits sees that its sender is gone
+    }
+}
+
+/// What a message of the server's changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Received {
+    Route,
+    Retired,
+    Refused,
+    Nothing,
+}
+
+struct Forget<'a> {
+    room: &'a Room,
+    id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.room.pending.borrow_mut().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        let parse = |url| Endpoint::parse(url).map(|e| (e.authority, e.path));
+        assert_eq!(parse("ws://signalling:7080/ws"), Ok(("signalling:7080".into(), "/ws".into())));
+        assert_eq!(parse("ws://127.0.0.1:7080"), Ok(("127.0.0.1:7080".into(), "/ws".into())));
+        assert_eq!(parse("ws://[::1]:7080/a/ws"), Ok(("[::1]:7080".into(), "/a/ws".into())));
+        assert_eq!(parse("http://x/ws"), Err(EndpointError::Scheme));
+        assert_eq!(parse("ws:///ws"), Err(EndpointError::Authority));
+        assert_eq!(parse("ws://a:b/ws"), Err(EndpointError::Authority));
+        assert_eq!(parse("ws://a/ws?x=1"), Err(EndpointError::Query));
+    }
+
+    #[test]
+    fn answers_find_who_asked() {
+        let peer = PeerName::new("peer-1").unwrap();
+        let membership = RoomMembership { name: RoomName::new("rock").unwrap(), token: None };
+        let room = Room::new(&peer, membership, vec![], false);
+        let (mut routes, now) = (Routes::default(), Instant::now());
+        let (reply, mut answer) = oneshot::channel();
+        room.pending.borrow_mut().insert(7, reply);
+        let text = r#"{"type":"path","route":"e-1","room":"rock","path":["peer-1","peer-2"],"next":"peer-2","hops":1,"id":7}"#;
+        let received = room.receive(serde_json::from_str(text).unwrap(), &mut routes, now);
+        assert_eq!(received, Received::Route);
+        assert_eq!(answer.try_recv().unwrap().unwrap().holder().unwrap().as_str(), "peer-2");
+        assert!(routes.get("e-1", now).is_some());
+
+        let (reply, mut answer) = oneshot::channel();
+        room.pending.borrow_mut().insert(8, reply);
+        let text = r#"{"type":"error","code":"no_holder","message":"nobody","id":8}"#;
+        room.receive(serde_json::from_str(text).unwrap(), &mut routes, now);
+        assert_eq!(answer.try_recv().unwrap(), Err(AskError::NoHolder));
+
+        let text = r#"{"type":"route_down","route":"e-1"}"#;
+        assert_eq!(room.receive(serde_json::from_str(text).unwrap(), &mut routes, now), Received::Retired);
+        assert!(routes.is_retired("e-1"));
+    }
+}

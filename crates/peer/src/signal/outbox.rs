@@ -1,0 +1,258 @@
+//! What one room's server should know, what it has been told, and therefore what to say next.
+//!
+//! Pure. Wishes are kept as a state and not as a queue of messages, so that it is bounded, a reconnect simply says
+//! everything again, and something that came and went while nobody listened is never said at all.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use hopcast_protocol::{
+    ClientMessage, ContentId, PeerName, RoomName, Sha256,
+    limits::{EXCLUDE, HELD, HOLD_BATCH},
+};
+
+/// Most requests for a path that wait to be sent.
+const ASKS: usize = 64;
+
+/// The state of one room.
+#[derive(Debug)]
+pub struct Outbox {
+    peer: PeerName,
+    room: RoomName,
+    neighbors: Vec<PeerName>,
+    announced: bool,
+    gateway: bool,
+    told_gateway: bool,
+    held: BTreeSet<Sha256>,
+    told_held: BTreeSet<Sha256>,
+    down: BTreeSet<PeerName>,
+    told_down: BTreeSet<PeerName>,
+    asks: VecDeque<ClientMessage>,
+}
+
+impl Outbox {
+    /// Nothing is told yet.
+    pub fn new(peer: PeerName, room: RoomName) -> Self {
+        Self {
+            peer,
+            room,
+            neighbors: vec![],
+            announced: false,
+            gateway: false,
+            told_gateway: false,
+            held: BTreeSet::new(),
+            told_held: BTreeSet::new(),
+            down: BTreeSet::new(),
+            told_down: BTreeSet::new(),
+            asks: VecDeque::new(),
+        }
+    }
+
+    /// This peer's neighbours in the room.
+    pub fn set_neighbors(&mut self, neighbors: Vec<PeerName>) {
+        if neighbors != self.neighbors {
+            self.down.retain(|peer| neighbors.contains(peer));
+            self.told_down.retain(|peer| neighbors.contains(peer));
+            self.neighbors = neighbors;
+            self.announced = false;
+        }
+    }
+
+    /// Say the announcement again: it was refused, perhaps because the server rereads its file later than this peer.
+    pub fn announce_again(&mut self) {
+        self.announced = false;
+    }
+
+    /// Whether this peer can get anything.
+    pub fn set_gateway(&mut self, gateway: bool) {
+        self.gateway = gateway;
+    }
+
+    /// This peer holds a blob; ignored beyond the protocol's bound.
+    pub fn hold(&mut self, sha256: Sha256) {
+        if self.held.len() < HELD {
+            self.held.insert(sha256);
+        }
+    }
+
+    /// It no longer holds it.
+    pub fn drop_held(&mut self, sha256: &Sha256) {
+        self.held.remove(sha256);
+    }
+
+    /// A link does not work, or works again.
+    pub fn link(&mut self, neighbor: &PeerName, up: bool) {
+        if up {
+            self.down.remove(neighbor);
+        } else if self.neighbors.contains(neighbor) {
+            self.down.insert(neighbor.clone());
+        }
+    }
+
+    /// Asks for the way to the nearest holder. False: too many are waiting.
+    pub fn ask(&mut self, content: ContentId, mut exclude: Vec<PeerName>, id: u64) -> bool {
+        if self.asks.len() >= ASKS {
+            return false;
+        }
+        exclude.truncate(EXCLUDE);
+        self.asks.push_back(ClientMessage::RequestPath {
+            target: None,
+            content: Some(content),
+            exclude,
+            id: Some(id),
+        });
+        true
+    }
+
+    /// The next message, which is thereby said. Links go before requests, so that a path asked for after a failure
+    /// avoids it; `drop` goes before `hold`.
+    pub fn next_message(&mut self) -> Option<ClientMessage> {
+        if !self.announced {
+            self.announced = true;
+            return Some(ClientMessage::Announce {
+                peer: self.peer.clone(),
+                room: self.room.clone(),
+                neighbors: self.neighbors.clone(),
+            });
+        }
+        if let Some(peer) = self.down.difference(&self.told_down).next().cloned() {
+            self.told_down.insert(peer.clone());
+            return Some(ClientMessage::Link { neighbor: peer, up: false });
+        }
+        if let Some(peer) = self.told_down.difference(&self.down).next().cloned() {
+            self.told_down.remove(&peer);
+            return Some(ClientMessage::Link { neighbor: peer, up: true });
+        }
+        if self.gateway != self.told_gateway {
+            self.told_gateway = self.gateway;
+            return Some(if self.gateway {
+                ClientMessage::Hold { contents: vec![], all: true }
+            } else {
+                ClientMessage::Drop { contents: vec![], all: true }
+            });
+        }
+        let batch: Vec<_> = self.told_held.difference(&self.held).take(HOLD_BATCH).copied().collect();
+        if !batch.is_empty() {
+            for sha256 in &batch {
+                self.told_held.remove(sha256);
+            }
+            return Some(ClientMessage::Drop { contents: blobs(batch), all: false });
+        }
+        let batch: Vec<_> = self.held.difference(&self.told_held).take(HOLD_BATCH).copied().collect();
+        if !batch.is_empty() {
+            self.told_held.extend(&batch);
+            return Some(ClientMessage::Hold { contents: blobs(batch), all: false });
+        }
+        self.asks.pop_front()
+    }
+
+    /// The connection is gone, and with it all that the server was told. Whoever asked has to ask again.
+    pub fn disconnected(&mut self) {
+        self.announced = false;
+        self.told_gateway = false;
+        self.told_held.clear();
+        self.told_down.clear();
+        self.asks.clear();
+    }
+}
+
+fn blobs(batch: Vec<Sha256>) -> Vec<ContentId> {
+    batch.into_iter().map(ContentId::Blob).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(name: &str) -> PeerName {
+        PeerName::new(name).unwrap()
+    }
+
+    fn outbox() -> Outbox {
+        let mut outbox = Outbox::new(peer("peer-1"), RoomName::new("rock").unwrap());
+        outbox.set_neighbors(vec![peer("peer-2"), peer("peer-5")]);
+        outbox
+    }
+
+    fn drain(outbox: &mut Outbox) -> Vec<String> {
+        std::iter::from_fn(|| outbox.next_message())
+            .map(|message| serde_json::to_string(&message).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn everything_is_said_once_and_again_after_a_reconnect() {
+        let mut outbox = outbox();
+        outbox.set_gateway(true);
+        outbox.hold(Sha256([1; 32]));
+        outbox.link(&peer("peer-5"), false);
+        let announce = r#"{"type":"announce","peer":"peer-1","room":"rock","neighbors":["peer-2","peer-5"]}"#;
+        let all = [
+            announce.to_owned(),
+            r#"{"type":"link","neighbor":"peer-5","up":false}"#.to_owned(),
+            r#"{"type":"hold","all":true}"#.to_owned(),
+            format!(r#"{{"type":"hold","contents":["sha256:{}"]}}"#, "01".repeat(32)),
+        ];
+        assert_eq!(drain(&mut outbox), all);
+        assert!(drain(&mut outbox).is_empty());
+        outbox.disconnected();
+        assert_eq!(drain(&mut outbox), all);
+    }
+
+    #[test]
+    fn what_came_and_went_is_not_said() {
+        let mut outbox = outbox();
+        drain(&mut outbox);
+        outbox.hold(Sha256([1; 32]));
+        outbox.drop_held(&Sha256([1; 32]));
+        outbox.link(&peer("peer-2"), false);
+        outbox.link(&peer("peer-2"), true);
+        outbox.link(&peer("peer-9"), false);
+        assert!(drain(&mut outbox).is_empty());
+    }
+
+    #[test]
+    fn drops_go_first_and_links_before_requests() {
+        let mut outbox = outbox();
+        outbox.hold(Sha256([1; 32]));
+        drain(&mut outbox);
+        assert!(outbox.ask(ContentId::Blob(Sha256([3; 32])), vec![peer("peer-4")], 7));
+        outbox.hold(Sha256([2; 32]));
+        outbox.drop_held(&Sha256([1; 32]));
+        outbox.link(&peer("peer-2"), false);
+        let kinds: Vec<_> = drain(&mut outbox)
+            .iter()
+            .map(|text| text.split('"').nth(3).unwrap().to_owned())
+            .collect();
+        assert_eq!(kinds, ["link", "drop", "hold", "request_path"]);
+    }
+
+    #[test]
+    fn batches_and_queues_are_bounded() {
+        let mut outbox = outbox();
+        for number in 0..20_000u32 {
+            let mut sha256 = [0; 32];
+            sha256[..4].copy_from_slice(&number.to_be_bytes());
+            outbox.hold(Sha256(sha256));
+        }
+        assert_eq!(drain(&mut outbox).len(), 1 + HELD / HOLD_BATCH);
+        let asked = (0..1000)
+            .filter(|&id| outbox.ask(ContentId::Blob(Sha256([0; 32])), vec![peer("x"); 100], id))
+            .count();
+        assert_eq!(asked, ASKS);
+        let Some(ClientMessage::RequestPath { exclude, .. }) = outbox.next_message() else { panic!() };
+        assert_eq!(exclude.len(), EXCLUDE);
+        outbox.disconnected();
+        assert_eq!(drain(&mut outbox).iter().filter(|text| text.contains("request_path")).count(), 0);
+    }
+
+    #[test]
+    fn a_neighbour_that_left_is_no_longer_down() {
+        let mut outbox = outbox();
+        outbox.link(&peer("peer-5"), false);
+        drain(&mut outbox);
+        outbox.set_neighbors(vec![peer("peer-2")]);
+        assert_eq!(drain(&mut outbox), [
+            r#"{"type":"announce","peer":"peer-1","room":"rock","neighbors":["peer-2"]}"#
+        ]);
+    }
+}

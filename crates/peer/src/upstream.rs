@@ -1,0 +1,232 @@
+//! Asking a neighbour: one request over one link, and the body that comes back.
+//!
+//! Whoever asks gets a status and headers within the hop's patience or an error; the body applies the same patience to
+//! each piece. What an error means for the link is acted upon here, by the hop it happened at.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use hopcast_protocol::RelayAuth;
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::Empty;
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, Sleep, timeout_at};
+
+use crate::{
+    emulation,
+    link::{HopError, Link, Sender},
+    net,
+    node::Node,
+};
+
+/// hyper's buffer for one connection: the one buffer of a transfer.
+pub const BUFFER: usize = 64 * 1024;
+
+/// What a neighbour answered.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body; empty for HEAD.
+    pub body: UpstreamBody,
+}
+
+/// Seconds since 1970, for `Authorization`.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Opens a connection and its task; the task ends with the connection or with the link.
+pub(crate) async fn open(node: &Node, link: &Rc<Link>) -> Result<Sender, HopError> {
+    let stream = net::dial(&link.endpoint, node.config().dial_from).await?;
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(BUFFER)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| HopError::Broken(error.to_string()))?;
+    let link = link.clone();
+    node.spawn(async move {
+        tokio::select! {
+            _ = connection => {} // its users learn of an error themselves
+            () = link.was_cut() => {}
+        }
+    });
+    Ok(sender)
+}
+
+/// Sends a request over a link, signed with the link's key.
+pub async fn request(
+    node: &Rc<Node>,
+    link: &Rc<Link>,
+    method: &Method,
+    path: &str,
+    range: Option<&str>,
+    patience: Duration,
+) -> Result<Upstream, HopError> {
+    let result = exchange(node, link, method, path, range, patience).await;
+    if let Err(error) = &result {
+        node.blame(link, error);
+    }
+    result
+}
+
+async fn exchange(
+    node: &Rc<Node>,
+    link: &Rc<Link>,
+    method: &Method,
+    path: &str,
+    range: Option<&str>,
+    patience: Duration,
+) -> Result<Upstream, HopError> {
+    let feel = link.emulation();
+    let delay = emulation::delay(&feel, node.random.unit());
+    if delay > Duration::ZERO {
+        tokio::time::sleep(delay).await;
+    }
+    if emulation::lost(&feel, node.random.unit()) {
+        return Err(HopError::Lost);
+    }
+    let deadline = Instant::now() + patience;
+    loop {
+        if link.is_cut() {
+            return Err(HopError::Cut);
+        }
+        let (mut sender, reused) = match link.take_idle(Instant::now()) {
+            Some(sender) => (sender, true),
+            None => (timeout_at(deadline, open(node, link)).await.map_err(|_| HopError::Stalled)??, false),
+        };
+        let attempt = async {
+            sender.ready().await?;
+            sender.send_request(build(node, link, method, path, range)).await
+        };
+        let response = tokio::select! {
+            response = timeout_at(deadline, attempt) => response.map_err(|_| HopError::Stalled)?,
+            () = link.was_cut() => return Err(HopError::Cut),
+        };
+        match response {
+            Ok(response) => {
+                let (head, incoming) = response.into_parts();
+                let body = UpstreamBody {
+                    incoming,
+                    sender: Some(sender),
+                    link: link.clone(),
+                    node: node.clone(),
+                    patience,
+                    timer: None,
+                };
+                return Ok(Upstream { status: head.status, headers: head.headers, body });
+            }
+            // A kept connection may have been closed at the other side in the meantime: that says nothing.
+            Err(_) if reused => {}
+            Err(_) if link.is_cut() => return Err(HopError::Cut),
+            Err(error) => return Err(HopError::Broken(error.to_string())),
+        }
+    }
+}
+
+fn build(node: &Node, link: &Link, method: &Method, path: &str, range: Option<&str>) -> Request<Empty<Bytes>> {
+    let config = node.config();
+    let auth =
+        RelayAuth::sign(&link.key, method.as_str(), path, range.unwrap_or_default(), &config.name, unix_now());
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, &link.endpoint)
+        .header(header::AUTHORIZATION, auth);
+    if let Some(range) = range {
+        request = request.header(header::RANGE, range);
+    }
+    request.body(Empty::new()).expect("the path was parsed before, the rest is made of names and digits")
+}
+
+/// A body on its way from a neighbour.
+pub struct UpstreamBody {
+    incoming: Incoming,
+    sender: Option<Sender>,
+    link: Rc<Link>,
+    node: Rc<Node>,
+    patience: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl std::fmt::Debug for UpstreamBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UpstreamBody(from {})", self.link.name)
+    }
+}
+
+impl UpstreamBody {
+    /// From now on each piece has to come within `patience`.
+    pub fn hurry(&mut self, patience: Duration) {
+        self.patience = self.patience.min(patience);
+        self.timer = None;
+    }
+
+    /// The next piece; `None` at the end.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, HopError>>> {
+        loop {
+            let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+                // The clock runs only while this side wants more: a slow reader is not the neighbour's fault.
+                let patience = self.patience;
+                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+                ready!(timer.as_mut().poll(cx));
+                self.sender = None;
+                return Poll::Ready(Some(Err(self.fail(HopError::Stalled))));
+            };
+            self.timer = None;
+            return match frame {
+                None => {
+                    self.finish();
+                    Poll::Ready(None)
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        if self.incoming.is_end_stream() {
+                            self.finish();
+                        }
+                        Poll::Ready(Some(Ok(data)))
+                    }
+                    Err(_) => continue, // trailers
+                },
+                Some(Err(error)) => {
+                    self.sender = None;
+                    let error =
+                        if self.link.is_cut() { HopError::Cut } else { HopError::Broken(error.to_string()) };
+                    Poll::Ready(Some(Err(self.fail(error))))
+                }
+            };
+        }
+    }
+
+    /// The next piece; `None` at the end.
+    pub async fn piece(&mut self) -> Option<Result<Bytes, HopError>> {
+        std::future::poll_fn(|cx| self.poll_piece(cx)).await
+    }
+
+    /// Gives the connection back if there is no body, so that the next request finds it.
+    pub fn finish_if_empty(&mut self) {
+        if self.incoming.is_end_stream() {
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(sender) = self.sender.take() {
+            self.link.put_idle(sender, Instant::now());
+        }
+    }
+
+    fn fail(&self, error: HopError) -> HopError {
+        self.node.blame(&self.link, &error);
+        error
+    }
+}
