@@ -29,8 +29,10 @@ mod env;
 mod graph;
 pub mod plan;
 mod random;
+mod reference;
 mod report;
 mod resolve;
+mod schema;
 mod shape;
 mod source;
 mod suggest;
@@ -38,7 +40,9 @@ mod suggest;
 pub use env::{Env, VARIABLES};
 pub use graph::MAX_GRAPH;
 pub use plan::Plan;
+pub use reference::reference;
 pub use report::{Entry, Report, Severity};
+pub use schema::schema;
 
 use config::{File, read::Reader, syntax, table::FromToml};
 use report::Problem;
@@ -97,6 +101,14 @@ pub fn load(source: Source<'_>, env: &Env) -> Result<Loaded, Report> {
     let parsed = syntax::parse(id, source.text);
     for problem in parsed.problems {
         to.report(problem);
+    }
+    if !parsed.whole {
+        let message = "there are more: this does not look like a topology file";
+        to.report(
+            Problem::error("syntax", Span::new(id, 0..0), message)
+                .help("`hopcast init` writes one to begin with"),
+        );
+        return Err(finish(to));
     }
     to.lost = parsed.lost;
     let tree = syntax::tree(&parsed.text);

@@ -101,6 +101,7 @@ fn context(
 ) -> Context {
     let peers = &file.peers.value;
     let written = peers.count.get().map(|count| count.get() as u32);
+    let imports = peers.links.get().is_some_and(|links| links.import.at.is_some() || links.import.bad);
     let named = written.or(graph.map(graph::Graph::nodes)).unwrap_or(DEFAULT_COUNT).max(1);
     let mut count = overrides.count.as_ref().map_or(named, |at| at.value);
     if let Some(max) = overrides.max_count.as_ref().filter(|max| max.value < count) {
@@ -114,7 +115,7 @@ fn context(
         file_prefix: prefix,
         named: named.max(count),
         count,
-        known: !peers.count.bad && !peers.prefix.bad,
+        known: !peers.count.bad && !peers.prefix.bad && (written.is_some() || !imports || graph.is_some()),
     };
     Context { clipped: count != named, numbering, file: Span::new(0, 0..0), links_span }
 }

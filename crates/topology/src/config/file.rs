@@ -6,8 +6,8 @@ use hopcast_protocol::{DatabaseName, MeshName, NetworkName, RoomName, SongName};
 use super::{
     table::{At, Maybe, tables},
     value::{
-        Cpus, FilePath, Identifier, Image, Int, Listen, Name, Net, Port, Prefix, Rate, Selector, ShapeName,
-        Share, Size, Time,
+        Cpus, Ends, FilePath, Identifier, Image, Int, Listen, Name, Net, Port, Prefix, Rate, Selector,
+        ShapeName, Share, Size, Time,
     },
 };
 
@@ -17,29 +17,21 @@ pub(crate) const MAX_PEERS: i64 = 20_000;
 tables! {
     /// A whole mesh: its peers, rooms, links, databases and songs.
     struct File {
-        /// The mesh itself.
         mesh: At<Mesh> = {},
-        /// The peers, and the links between them.
         peers: At<Peers> = {},
-        /// Rooms: each is a graph of its own, and a song is heard inside its rooms.
+        /// Each room is a graph of its own; a song is heard inside its rooms.
         rooms: At<Vec<At<Room>>> = [],
         /// Links besides the generated ones, and changes to those.
         links: At<Vec<At<Link>>> = [],
         /// Edge databases with their edge-peer sets.
         edges: At<Vec<At<Edge>>> = [],
-        /// The origin database: what is ingested goes here.
         origin: At<Origin> = {},
         /// Songs that `hopcast up` ingests, on every backend; already stored ones are left alone.
         songs: At<Vec<At<Song>>> = [],
-        /// The databases' names and roles.
         postgres: At<Postgres> = {},
-        /// The signalling server.
         signalling: At<Signalling> = {},
-        /// The mesh as processes on this machine.
         local: At<Local> = {},
-        /// The mesh as containers.
         docker: At<Docker> = {},
-        /// The mesh in NixOS test VMs.
         nixos: At<Nixos> = {},
     }
 
@@ -50,7 +42,7 @@ tables! {
         name: At<Name<MeshName>> = "hopcast",
     }
 
-    /// The peers: `peer-1`, `peer-2`, ... up to `count`.
+    /// The peers, `peer-1`, `peer-2`, ... up to `count`, and the links between them.
     struct Peers {
         /// How many there are. When absent: 160, or with `import` the number of the graph's nodes.
         count: Maybe<Int<1, MAX_PEERS>>,
@@ -71,11 +63,10 @@ tables! {
         max_segment: At<Size> = "1MiB",
         /// How long a player's request is held while other ways are tried, 1 s to 10 min.
         patience: At<Time> = "12s",
-        /// The partial mesh. When absent: `{ shape = "ring", skip = [4] }`.
         links: Maybe<Links>,
     }
 
-    /// How links are generated: a `shape` with its parameters, or `import`. Every shape is deterministic: the same
+    /// The partial mesh: a `shape` with its parameters, or `import`. When absent: `{ shape = "ring", skip = [4] }`. Every shape is deterministic: the same
     /// parameters and `seed` give the same links on every machine. A link from a peer to itself and a second link
     /// between the same two peers are skipped.
     struct Links {
@@ -115,10 +106,11 @@ tables! {
         peers: At<Vec<At<Selector>>>,
     }
 
-    /// A link besides the generated ones, or a change to one of those.
+    /// A link, which carries both ways. What is written here replaces what was generated between the two peers. A peer
+    /// emulates its links itself, so they work on every backend.
     struct Link {
-        /// The two peers. A link carries both ways.
-        between: At<Vec<At<Selector>>>,
+        /// The names of its two peers.
+        between: At<Ends>,
         /// Emulated delay of each direction, up to 60 s.
         latency: Maybe<Time>,
         /// The delay varies by up to this much both ways, up to 60 s.
@@ -141,7 +133,7 @@ tables! {
         peers: At<Vec<At<Selector>>>,
     }
 
-    /// The origin database. Peers never reach it.
+    /// The origin database: what is ingested goes here, and PostgreSQL moves it to the edges. Peers never reach it.
     struct Origin {
         /// Its name, also that of its container.
         name: At<Name<DatabaseName>> = "origin-db",
@@ -149,7 +141,7 @@ tables! {
         network: At<Name<NetworkName>> = "origin-net",
     }
 
-    /// A song.
+    /// One song.
     struct Song {
         /// A folder with HLS playlists and segments, or an audio file; relative to this file.
         path: At<FilePath>,

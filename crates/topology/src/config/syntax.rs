@@ -15,6 +15,8 @@ use crate::{report::Problem, source::Span};
 
 /// So many broken statements are looked for; past that the file is something else than TOML.
 const ROUNDS: usize = 64;
+/// So many bytes are parsed for that in all: a large file has fewer rounds.
+const WORK: usize = 16 << 20;
 
 /// A statement that could not be parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,19 +31,24 @@ pub(crate) struct Lost {
 
 /// What could be read.
 pub(crate) struct Parsed {
-    /// The text with its broken statements blanked: parses without errors unless `ROUNDS` were not enough.
+    /// The text with its broken statements blanked.
     pub(crate) text: String,
+    /// It parses without errors now.
+    pub(crate) whole: bool,
     pub(crate) problems: Vec<Problem>,
     pub(crate) lost: Vec<Lost>,
 }
 
 /// Finds every broken statement of the text, whose number is `id`.
 pub(crate) fn parse(id: u16, text: &str) -> Parsed {
-    let mut parsed = Parsed { text: text.to_owned(), problems: Vec::new(), lost: Vec::new() };
-    for _ in 0..ROUNDS {
+    let mut parsed = Parsed { text: text.to_owned(), whole: false, problems: Vec::new(), lost: Vec::new() };
+    for _ in 0..ROUNDS.min(WORK / (text.len() + 1) + 1) {
         let (_, mut errors) = DeTable::parse_recoverable(&parsed.text);
         errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
-        let Some(error) = errors.into_iter().next() else { break };
+        let Some(error) = errors.into_iter().next() else {
+            parsed.whole = true;
+            break;
+        };
         let at = error.span().map_or(0, |span| span.start).min(text.len());
         let statements = statements(&parsed.text);
         let (index, isolated) = culprit(&parsed.text, &statements, at);
@@ -143,29 +150,58 @@ fn culprit(text: &str, statements: &[Statement], at: usize) -> (usize, Option<Er
     (here, alone(here))
 }
 
+/// An error of the parser in our words; `base` is where the text that it speaks of begins.
 fn problem(id: u16, text: &str, error: &Error, base: usize) -> Problem {
     let range = error.span().unwrap_or(0..0);
     let mut span = Span::new(id, base + range.start..base + range.end);
+    if error.message() == "duplicate key" {
+        let message = format!("`{}` is there twice", text.get(span.start..span.end).unwrap_or_default());
+        return Problem::error("syntax", span, message).help("keep one of the two");
+    }
+    // The parser takes a bare word for the beginning of whatever it resembles: a float, a date, `nan`.
+    if let Some(value) = bare_value(text, span.start) {
+        let word = &text[value.clone()];
+        let message = format!("`{word}` is not a value");
+        let number = word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+        let or = if number { "write a plain number, or text in quotes" } else { "write text in quotes" };
+        return Problem::error("syntax", Span::new(id, value), message).help(format!("{or}: \"{word}\""));
+    }
     // An error at a line's end points at the line's last character rather than at nothing.
     if span.start == span.end {
         let before = text.get(..span.start).unwrap_or(text).trim_end();
         let last = before.chars().next_back().map_or(0, char::len_utf8);
         span = Span::new(id, before.len() - last..before.len());
     }
-    let (message, label) = match error.message().split_once(", expected ") {
-        Some((message, expected)) => (message, format!("expected {expected}")),
-        None => (error.message(), String::new()),
-    };
-    let help = if message.contains("must be quoted") {
-        format!("write \"{}\"", text.get(span.start..span.end).unwrap_or_default())
-    } else if message == "duplicate key" {
-        "keep one of them".to_owned()
-    } else {
+    let (message, expected) = error.message().split_once(", expected ").unwrap_or((error.message(), ""));
+    let word = text.get(span.start..span.end).unwrap_or_default();
+    if message.contains("must be quoted") {
+        let Some(word) = Some(word).filter(|word| *word != "=") else {
+            return Problem::error("syntax", span, "the value is missing")
+                .help("write a value, or remove the line");
+        };
+        let message = format!("`{word}` is not a value");
+        return Problem::error("syntax", span, message).help(format!("write text in quotes: \"{word}\""));
+    }
+    let label = if expected.is_empty() || expected == "nothing" {
         String::new()
+    } else {
+        format!("expected {expected}")
     };
-    // The literal string that the parser would like best is never what is meant here.
-    let label = if label == "expected literal string" { String::new() } else { label };
+    let help = if message.contains("key") { "write `key = value`" } else { "" };
     Problem::error("syntax", span, message).label(label).help(help)
+}
+
+/// Where the value of the line around `at` lies, if it is a single bare word.
+fn bare_value(text: &str, at: usize) -> Option<Range<usize>> {
+    let line_start = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+    let line = text[line_start..].lines().next()?;
+    key_of(line.trim_start())?;
+    let value_start = line_start + line.find('=')? + 1;
+    let value = text[value_start..line_start + line.len()].split('#').next()?;
+    let word = value.trim();
+    let start = value_start + value.find(word)?;
+    let bare = !word.is_empty() && !word.contains(['"', '\'', '[', ']', '{', '}', '=', ',']);
+    (bare && (start..=start + word.len()).contains(&at)).then(|| start..start + word.len())
 }
 
 /// Overwrites all but line ends with spaces, byte by byte, so that every offset stays true.

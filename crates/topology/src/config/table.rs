@@ -182,13 +182,33 @@ pub(crate) fn finish<T: Table>(schema: &mut Schema) {
     if !required.is_empty() {
         schema.insert("required".to_owned(), Value::from(required));
     }
+    let order: Vec<_> = T::KEYS.iter().map(|key| key.name).collect();
+    schema.insert(crate::schema::ORDER.to_owned(), Value::from(order));
+    unwrap_lines(schema.get_mut("description"));
     for key in T::KEYS {
         let pointer = format!("/properties/{}", key.name);
-        let property = schema.pointer_mut(&pointer).and_then(Value::as_object_mut);
-        if let (Some(property), Some(default)) = (property, key.default.and_then(json)) {
+        let Some(property) = schema.pointer_mut(&pointer).and_then(Value::as_object_mut) else { continue };
+        unwrap_lines(property.get_mut("description"));
+        // That a table or list may be absent is all that an empty default says.
+        if let Some(default) = key.default.filter(|default| !matches!(*default, "{}" | "[]")).and_then(json) {
             property.insert("default".to_owned(), default);
         }
     }
+}
+
+/// A doc comment is wrapped for the source; an editor wraps for itself. A line that begins with a backquoted word and a
+/// colon begins an item of a list and stays a line.
+fn unwrap_lines(description: Option<&mut Value>) {
+    let Some(Value::String(text)) = description else { return };
+    let mut unwrapped = String::with_capacity(text.len());
+    for line in text.lines() {
+        let item = line.strip_prefix('`').is_some_and(|rest| rest.find("`:") == rest.find('`'));
+        if !unwrapped.is_empty() {
+            unwrapped.push(if item { '\n' } else { ' ' });
+        }
+        unwrapped.push_str(line);
+    }
+    *text = unwrapped;
 }
 
 /// A TOML value as JSON.

@@ -11,7 +11,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 use toml::de::DeValue;
 
-use super::{read::Reader, table::FromToml};
+use super::{
+    read::Reader,
+    table::{At, FromToml},
+};
 use crate::{report::Problem, source::Span};
 
 /// Why a text is not what it should be, and what to write instead.
@@ -119,14 +122,15 @@ impl<N: NameKind> Word for Name<N> {
 
     fn parse(text: &str) -> Result<Self, Mistake> {
         N::make(text).map(Self).map_err(|error| {
-            let why = match error {
-                NameError::Empty(_) => "is empty".to_owned(),
-                NameError::TooLong { len, .. } => format!("has {len} bytes"),
+            let shown = text.escape_default();
+            let message = match error {
+                NameError::Empty(_) => format!("{} is empty", N::KIND),
+                NameError::TooLong { len, .. } => format!("{len} bytes are too long for {}", N::KIND),
                 NameError::Character { found, .. } => {
-                    format!("can't have `{}` there", found.escape_default())
+                    format!("`{shown}` can't be {}: it has a `{}`", N::KIND, found.escape_default())
                 }
             };
-            Mistake::new(format!("{} {why}", N::KIND), NAME_RULE)
+            Mistake::new(message, NAME_RULE)
         })
     }
 }
@@ -566,5 +570,31 @@ impl JsonSchema for ShapeName {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let names: Vec<_> = Self::ALL.iter().map(|(name, _)| json!(name)).collect();
         json_schema!({ "type": "string", "enum": names })
+    }
+}
+
+/// The two ends of a link. Their number is checked with the rest of the link, so that a wrong one has its own message.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Ends(pub(crate) Vec<At<Selector>>);
+
+impl FromToml for Ends {
+    fn from_toml(value: &DeValue<'_>, span: Span, to: &mut Reader) -> Option<Self> {
+        FromToml::from_toml(value, span, to).map(Self)
+    }
+}
+
+impl JsonSchema for Ends {
+    fn schema_name() -> Cow<'static, str> {
+        "Ends".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let end = generator.subschema_for::<Selector>();
+        json_schema!({
+            "type": "array",
+            "items": end,
+            "minItems": 2,
+            "maxItems": 2,
+            "examples": [["peer-1", "peer-90"]],
+        })
     }
 }

@@ -80,14 +80,15 @@ fn either(first: &At<Size>, second: &At<Size>) -> Span {
 
 /// Names that share a space must differ: nodes among each other, and networks.
 pub(crate) fn names(file: &File, peer_prefix: &str, to: &mut Reader) {
-    let mut nodes: BTreeMap<String, (Span, &str)> = BTreeMap::new();
+    let mut nodes: Named<'_> = BTreeMap::new();
     nodes.insert("signalling".to_owned(), (Span::NONE, "the signalling server"));
-    let mut networks: BTreeMap<String, (Span, &str)> = BTreeMap::new();
+    let mut networks: Named<'_> = BTreeMap::new();
     let docker = &file.docker.value.network;
-    networks.insert(docker.value.0.to_string(), (docker.span, "the peers' network"));
+    networks.insert(docker.value.0.to_string(), (docker.span, "the peers"));
     let origin = &file.origin.value;
     let mut databases = vec![(&origin.name, &origin.network, "the origin")];
-    databases.extend(file.edges.value.iter().map(|edge| (&edge.value.name, &edge.value.network, "an edge")));
+    databases
+        .extend(file.edges.value.iter().map(|edge| (&edge.value.name, &edge.value.network, "another edge")));
     for (name, network, what) in databases {
         let text = name.value.0.as_str();
         let peer = text.strip_prefix(peer_prefix).and_then(|rest| rest.strip_prefix('-'));
@@ -97,14 +98,13 @@ pub(crate) fn names(file: &File, peer_prefix: &str, to: &mut Reader) {
                 Problem::error("duplicate-name", name.span, message).help("give the database another name"),
             );
         }
-        unique(&mut nodes, text, name.span, what, "give it another name", to);
+        unique(&mut nodes, text, name.span, what, &NODE, to);
         if file.mesh.value.name.value.0.as_str().len() + text.len() > 53 {
             let message = "the mesh's name and this one have more than 53 bytes together";
             let help = "shorten one of them: both go into the name of a replication slot";
             to.report(Problem::error("bad-name", name.span, message).help(help));
         }
-        let help = "give every network its own name: sharing one would open a database to others";
-        unique(&mut networks, network.value.0.as_str(), network.span, what, help, to);
+        unique(&mut networks, network.value.0.as_str(), network.span, what, &NETWORK, to);
     }
     let postgres = &file.postgres.value;
     let user = postgres.user.value.0.as_str();
@@ -125,20 +125,31 @@ pub(crate) fn names(file: &File, peer_prefix: &str, to: &mut Reader) {
     }
 }
 
-fn unique<'a>(
-    seen: &mut BTreeMap<String, (Span, &'a str)>,
-    name: &str,
-    span: Span,
-    what: &'a str,
-    help: &str,
-    to: &mut Reader,
-) {
-    if let Some((first, who)) = seen.get(name).copied() {
-        let code = if help.contains("network") { "overlapping-networks" } else { "duplicate-name" };
-        let place = if span.is_none() { first } else { span };
-        let problem = Problem::error(code, place, format!("`{name}` is already the name of {who}"));
-        to.report(problem.related(if span.is_none() { Span::NONE } else { first }, "here").help(help));
-    } else {
+/// What is named, with the place where.
+type Named<'a> = BTreeMap<String, (Span, &'a str)>;
+
+/// Remembers a name, or reports that it is taken.
+fn unique<'a>(seen: &mut Named<'a>, name: &str, span: Span, what: &'a str, kind: &Kind, to: &mut Reader) {
+    let Some((first, who)) = seen.get(name).copied() else {
         seen.insert(name.to_owned(), (span, what));
-    }
+        return;
+    };
+    // A default may clash with what is written: then that is where to look.
+    let (place, first) = if span.is_none() { (first, Span::NONE) } else { (span, first) };
+    let message = format!("`{name}` is already {} {who}", kind.is);
+    to.report(Problem::error(kind.code, place, message).related(first, "here").help(kind.help));
 }
+
+/// Kinds of names that must differ among each other.
+struct Kind {
+    code: &'static str,
+    is: &'static str,
+    help: &'static str,
+}
+
+const NODE: Kind = Kind { code: "duplicate-name", is: "the name of", help: "give it another name" };
+const NETWORK: Kind = Kind {
+    code: "overlapping-networks",
+    is: "the network of",
+    help: "give every network its own name: a shared one would open a database to others",
+};

@@ -132,6 +132,12 @@ fn fits(shape: &Shape, links: &Links, span: Span, context: &Context, to: &mut Re
             Problem::error("too-many-links", span, message).help("take fewer peers or a sparser shape"),
         );
     }
+    if let Shape::SmallWorld { k, .. } = *shape
+        && k % 2 == 1
+    {
+        let help = format!("write {} or {}", k - 1, k + 1);
+        to.report(Problem::error("out-of-range", links.k.span(), "`k` must be even").help(help));
+    }
     if context.clipped || !context.numbering.known {
         return to.dirt() == before;
     }
@@ -146,10 +152,6 @@ fn fits(shape: &Shape, links: &Links, span: Span, context: &Context, to: &mut Re
                 format!("an odd number of peers ({n}) can't have an odd number of links ({degree}) each");
             let help = "make `degree` or `count` even";
             to.report(Problem::error("out-of-range", links.degree.span(), message).help(help));
-        }
-        Shape::SmallWorld { k, .. } if k % 2 == 1 => {
-            let help = format!("write {} or {}", k - 1, k + 1);
-            to.report(Problem::error("out-of-range", links.k.span(), "`k` must be even").help(help));
         }
         Shape::SmallWorld { k, .. } if k >= n => {
             let message = format!("{k} nearest neighbours among {n} peers");
@@ -206,9 +208,9 @@ pub(crate) fn resolve(
 }
 
 fn ends(link: &Link, numbering: &Numbering, to: &mut Reader) -> Option<(u32, u32)> {
-    let [a, b] = link.between.value.as_slice() else {
+    let [a, b] = link.between.value.0.as_slice() else {
         if !link.between.bad {
-            let message = format!("a link is between two peers, not {}", link.between.value.len());
+            let message = format!("a link is between two peers, not {}", link.between.value.0.len());
             let help = format!("write [\"{0}-1\", \"{0}-2\"]", numbering.file_prefix);
             to.report(Problem::error("bad-link", link.between.span, message).help(help));
         }

@@ -111,7 +111,8 @@ impl Numbering {
     /// The peers that the selectors name, clipped; and whether all of them were understood.
     pub(crate) fn select(&self, selectors: &[At<Selector>], to: &mut Reader) -> (BTreeSet<u32>, bool) {
         let mut peers = BTreeSet::new();
-        let mut good = true;
+        // Where the count is unknown, so is what a range comes to.
+        let mut good = self.known;
         for selector in selectors {
             match self.range(selector, to) {
                 Some((first, last)) => peers.extend(first..=last.min(self.count.saturating_sub(1))),

@@ -1,0 +1,230 @@
+//! Every mistake is found at once, at its place, with what to write instead.
+
+use hopcast_topology::{Env, Report, Source, load};
+
+fn report(text: &str, variables: &[(&str, &str)]) -> Report {
+    let env: Env = variables.iter().copied().collect();
+    load(Source::new("topology.toml", text), &env).expect_err("a mistake was not found")
+}
+
+/// Line and code of each problem.
+fn places(report: &Report) -> Vec<(usize, &'static str)> {
+    report.entries().map(|entry| (entry.line, entry.code)).collect()
+}
+
+const MANY: &str = r#"[mesh]
+name = "my mesh"
+
+[peers]
+count = 20
+memmory = "15MiB"
+memory = "5MiB"
+patience = 12
+links = { shape = "rign", skip = [4] }
+
+[[rooms]]
+name = "rock"
+peers = ["peer-1..peer-30"]
+
+[[links]]
+between = ["peer-3", "peer-3"]
+latency = "20 parsecs"
+
+[[edges]]
+name = "edge-db-a"
+network = "origin-net"
+peers = ["pear-1", "peer-2"]
+
+[local]
+network = "127.77.0.0/28"
+door = 127.0.0.1:7081
+"#;
+
+#[test]
+fn a_dozen_mistakes_are_a_dozen_errors() {
+    let report = report(MANY, &[]);
+    assert_eq!(
+        places(&report),
+        [
+            (2, "bad-name"),
+            (6, "unknown-key"),
+            (7, "out-of-range"),
+            (8, "wrong-type"),
+            (9, "unknown-shape"),
+            (13, "not-a-peer"),
+            (16, "self-link"),
+            (17, "bad-duration"),
+            (21, "overlapping-networks"),
+            (22, "not-a-peer"),
+            (25, "network-too-small"),
+            (26, "syntax"),
+        ]
+    );
+    insta::assert_snapshot!(report.render(false, 120));
+}
+
+#[test]
+fn broken_toml_is_named_statement_by_statement() {
+    let text = r#"[mesh]
+name = "a
+[peers]
+count =
+prefix = peer
+port = 8080
+port = 8081
+cpus = 0.05.1
+links = { shape = "ring" skip = [4] }
+[[rooms]]
+name = "rock"
+peers = ["peer-1..peer-100"
+[[rooms]]
+name = soul music # remark
+peers = [peer-1..peer-8]
+[[edges]
+name = "edge-db-a"
+[origin
+name = "origin-db"
+[signalling]
+listen: "0.0.0.0:7080"
+"#;
+    insta::assert_snapshot!(report(text, &[]).render(false, 120));
+}
+
+const FIVE: &str = r#"[peers]
+count = 5
+links = { shape = "none" }
+[[rooms]]
+name = "rock"
+peers = ["*"]
+[[rooms]]
+name = "soul"
+peers = ["peer-4", "peer-5"]
+[[links]]
+between = ["peer-1", "peer-2"]
+[[links]]
+between = ["peer-4", "peer-5"]
+[[edges]]
+name = "edge-db-a"
+network = "edge-a-net"
+peers = ["peer-1"]
+"#;
+
+#[test]
+fn a_room_in_pieces_and_a_room_without_a_gateway() {
+    insta::assert_snapshot!(report(FIVE, &[]).render(false, 120));
+}
+
+#[test]
+fn what_a_variable_breaks_names_the_variable() {
+    let variables = [
+        ("COUNT", "many"),
+        ("PREFIX", "my peer"),
+        ("EDGE1_PEERS", "peer-1, peer-300,nobody"),
+        ("EDGE2_NETWORK", "edge-b-net"),
+        ("SIGNAL_ADDR", "localhost"),
+        ("POSTGRES_USER", "pg_monitor"),
+        ("POSTGRES_PASSWORD", "very\nsecret"),
+        ("IMAGE", "a b"),
+    ];
+    let connected = FIVE.replace("\"none\"", "\"full\"");
+    let report = report(&connected, &variables);
+    let text = report.render(false, 120);
+    assert!(!text.contains("secret"));
+    let named: Vec<_> = report.entries().filter_map(|entry| entry.variable).collect();
+    for (name, _) in variables.iter().filter(|(name, _)| *name != "POSTGRES_PASSWORD") {
+        assert!(named.iter().any(|found| found == name), "{name}");
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn links_that_are_written_twice_or_can_not_be() {
+    let text = r#"[peers]
+count = 8
+links = { shape = "grid", width = 4, degree = 3 }
+[[rooms]]
+name = "rock"
+peers = ["*"]
+[[links]]
+between = ["peer-1", "peer-7"]
+rate = "10mbps"
+[[links]]
+between = ["peer-7", "peer-1"]
+[[links]]
+between = ["peer-1", "peer-8"]
+remove = true
+[[links]]
+between = ["peer-1..peer-8", "peer-3"]
+[[links]]
+between = ["peer-1"]
+[[links]]
+between = ["peer-1", "peer-2"]
+remove = true
+loss = 5
+[[links]]
+between = ["peer-01", "peer-2"]
+latency = "2min"
+[[edges]]
+name = "edge-db-a"
+network = "edge-a-net"
+peers = ["peer-8..peer-1", "peer-3..5"]
+[[songs]]
+path = "songs/.."
+[[songs]]
+path = "demo"
+rooms = ["rok"]
+"#;
+    insta::assert_snapshot!(report(text, &[]).render(false, 120));
+}
+
+#[test]
+fn names_limits_and_addresses_that_do_not_go_together() {
+    let text = r#"[peers]
+count = 5
+port = 65533
+memory = "8MiB"
+cache = "9MiB"
+max_segment = "1KiB"
+cpus = 0.001
+pids = -1
+[[rooms]]
+name = "rock"
+peers = ["*"]
+[[rooms]]
+name = "rock"
+peers = []
+[[edges]]
+name = "peer-9"
+network = "edge-a-net"
+peers = ["*"]
+[[edges]]
+name = "origin-db"
+network = "edge-a-net"
+peers = ["*"]
+[postgres]
+database = "template1"
+user = "pg_read"
+port = 0
+[local]
+network = "10.0.0.1/24"
+[docker]
+subnet = "10.0.0.0/28"
+network = "origin-net"
+[nixos]
+peer_hosts = 1000
+"#;
+    insta::assert_snapshot!(report(text, &[]).render(false, 120));
+}
+
+#[test]
+fn the_json_form_has_the_same_places() {
+    let json = serde_json::to_value(report("[peers]\n  cöunt = 5\n", &[])).unwrap();
+    assert_eq!(json[1]["code"], "syntax");
+    assert_eq!((&json[1]["file"], &json[1]["line"]), (&"topology.toml".into(), &2.into()));
+    let json = serde_json::to_value(report("[peers]\n  cuont = \"ä\" \n", &[])).unwrap();
+    assert_eq!(json[1]["code"], "unknown-key");
+    assert_eq!(json[1]["text"], "cuont");
+    assert_eq!(json[1]["help"], "did you mean `count`?");
+    let place = ["line", "column", "end_line", "end_column"].map(|key| json[1][key].as_u64().unwrap());
+    assert_eq!(place, [2, 3, 2, 8]);
+}
