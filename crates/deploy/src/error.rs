@@ -69,6 +69,9 @@ pub enum Error {
     /// There is no such node.
     #[error("{0}")]
     Unknown(String),
+    /// The databases.
+    #[error(transparent)]
+    Store(#[from] hopcast_store::Error),
 }
 
 /// Says what was being done to which file.

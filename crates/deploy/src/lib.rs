@@ -8,15 +8,28 @@
 //! the mesh. What runs is asked of the keeper and of the kernel, never read from a file.
 
 pub mod access;
+mod account;
 pub mod backend;
 pub mod error;
+mod graph;
+mod holder;
+mod http;
+pub mod keeper;
+pub mod local;
+mod orphans;
+pub mod postgres;
+mod proc;
+pub mod programs;
 pub mod progress;
+pub mod render;
 pub mod state;
 pub mod status;
+mod wire;
 
 pub use access::Access;
 pub use backend::{Applied, Backend, Changes, Destroyed, Fault, Job, LogSink, Session};
 pub use error::Error;
+pub use local::Local;
 pub use progress::{Progress, Quiet, Step};
 pub use state::State;
 pub use status::{NodeRole, NodeState, NodeStatus, Replication, RoomStatus, Status};

@@ -1,0 +1,307 @@
+//! Makes what runs equal to what should run. Only the difference is touched.
+//!
+//! Order: what left the plan ends; what must be another process ends; databases start, and beside them the signalling
+//! server, then the peers. The server takes its new links before any peer announces them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use hopcast_protocol::PeerName;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    Keeper,
+    cluster::{self, Clusters},
+    process::{Action, ConfigFile, Setup, action, send},
+};
+use crate::{
+    Changes, NodeRole, Step,
+    error::Error,
+    graph, render,
+    wire::{Cluster, Desired, Event},
+};
+
+/// The signalling server's node.
+pub(super) const SIGNALLING: &str = "signalling";
+/// After this many spawns in a row the keeper listens to others.
+const BATCH: usize = 8;
+
+/// Tells the one who asked; it may have gone.
+pub(super) struct Reporter(pub(super) mpsc::Sender<Event>);
+
+impl Reporter {
+    pub(super) async fn step(&self, step: Step, done: usize, total: usize) {
+        let _ = self.0.send(Event::Step { step, done: done as u64, total: total as u64 }).await;
+    }
+}
+
+impl Keeper {
+    /// What every process should read, the cut links taken out.
+    pub(super) fn setups(&self, desired: &Desired) -> Vec<(String, NodeRole, Arc<Setup>)> {
+        let cut = self.shared().cut.clone();
+        let is_cut = |a: &PeerName, b: &PeerName| {
+            !cut.is_empty()
+                && cut.contains(&if a <= b { (a.clone(), b.clone()) } else { (b.clone(), a.clone()) })
+        };
+        let signalling = Setup {
+            program: desired.signalling_program.clone(),
+            file: ConfigFile::Signalling(render::cut_signalling(desired.signalling.clone(), is_cut)),
+        };
+        let peers = desired.peers.iter().map(|peer| {
+            let setup = Setup {
+                program: desired.peer_program.clone(),
+                file: ConfigFile::Peer(render::cut_peer(peer.clone(), is_cut)),
+            };
+            (peer.name.to_string(), NodeRole::Peer, Arc::new(setup))
+        });
+        std::iter::once((SIGNALLING.to_owned(), NodeRole::Signalling, Arc::new(signalling)))
+            .chain(peers)
+            .collect()
+    }
+
+    fn action(&self, name: &str, wanted: &Setup) -> Action {
+        let nodes = self.nodes.all();
+        let running = nodes.get(name).filter(|node| node.pid.is_some());
+        action(running.and_then(|node| Some((&**node.setup.as_ref()?, node.is_paused()))), wanted)
+    }
+
+    /// See the module. The caller holds `changing`.
+    pub(super) async fn apply(
+        self: &Arc<Self>,
+        clusters: &mut Clusters,
+        desired: Desired,
+        report: &Reporter,
+    ) -> Result<Changes, Error> {
+        let desired = Arc::new(desired);
+        {
+            let mut shared = self.shared();
+            shared.cut.clear();
+            shared.desired = Some(Arc::clone(&desired));
+        }
+        let setups = self.setups(&desired);
+        let mut changes = Changes::default();
+        self.remove_departed(clusters, &desired, &mut changes).await?;
+
+        let mut todo = HashMap::new();
+        for (name, _, setup) in &setups {
+            todo.insert(name.as_str(), self.action(name, setup));
+        }
+        let restarts: Vec<String> = setups
+            .iter()
+            .filter(|(name, ..)| todo[name.as_str()] == Action::Restart)
+            .map(|(name, ..)| name.clone())
+            .collect();
+        self.end(&restarts, || {}).await;
+
+        // In a task of the same thread, so that processes start while initdb runs.
+        let mut changed_here = Changes::default();
+        let databases = self.databases(clusters, &desired, report);
+        let processes = self.processes(&setups, &todo, report, &mut changed_here);
+        let (databases, processes) = tokio::join!(databases, processes);
+        let of_databases = databases?;
+        processes?;
+        for (all, new) in [
+            (&mut changes.started, [of_databases.started, changed_here.started]),
+            (&mut changes.restarted, [of_databases.restarted, changed_here.restarted]),
+            (&mut changes.reloaded, [of_databases.reloaded, changed_here.reloaded]),
+        ] {
+            all.extend(new.into_iter().flatten());
+        }
+        Ok(changes)
+    }
+
+    async fn remove_departed(
+        &self,
+        clusters: &mut Clusters,
+        desired: &Desired,
+        changes: &mut Changes,
+    ) -> Result<(), Error> {
+        let databases: Vec<String> = clusters
+            .running
+            .keys()
+            .filter(|name| !desired.databases.iter().any(|spec| spec.name.as_str() == *name))
+            .cloned()
+            .collect();
+        for name in databases {
+            self.stop_database(clusters, &name).await?;
+            self.nodes.forget(&name);
+            changes.stopped.push(name);
+        }
+        let stays = |name: &str| {
+            name == SIGNALLING
+                || desired.databases.iter().any(|spec| spec.name.as_str() == name)
+                || desired.peers.iter().any(|peer| peer.name.as_str() == name)
+        };
+        let all: Vec<String> = self.nodes.all().keys().filter(|name| !stays(name)).cloned().collect();
+        self.end(&all, || {}).await;
+        for name in &all {
+            self.nodes.forget(name);
+            let _ = std::fs::remove_file(self.dir.join("config").join(format!("{name}.json")));
+        }
+        changes.stopped.extend(all);
+        Ok(())
+    }
+
+    async fn processes(
+        self: &Arc<Self>,
+        setups: &[(String, NodeRole, Arc<Setup>)],
+        todo: &HashMap<&str, Action>,
+        report: &Reporter,
+        changes: &mut Changes,
+    ) -> Result<(), Error> {
+        let mut first = None;
+        for (done, (name, role, setup)) in setups.iter().enumerate() {
+            match todo[name.as_str()] {
+                Action::Keep => {}
+                Action::Resume => {
+                    if let Some(pid) = self.nodes.pid(name) {
+                        send(pid, rustix::process::Signal::CONT);
+                    }
+                    changes.reloaded.push(name.clone());
+                }
+                Action::Reload => {
+                    self.reload(name, Arc::clone(setup))?;
+                    changes.reloaded.push(name.clone());
+                    if let ConfigFile::Signalling(config) = &setup.file {
+                        graph::wait_for_links(config).await;
+                    }
+                }
+                todo @ (Action::Start | Action::Restart) => {
+                    let list =
+                        if todo == Action::Start { &mut changes.started } else { &mut changes.restarted };
+                    list.push(name.clone());
+                    // One bad peer must not keep the others from starting; the first failure is told.
+                    if let Err(error) = self.spawn(name, *role, Arc::clone(setup)) {
+                        first.get_or_insert(error);
+                    }
+                }
+            }
+            if (done + 1) % BATCH == 0 || done + 1 == setups.len() {
+                report.step(Step::Processes, done + 1, setups.len()).await;
+                tokio::task::yield_now().await;
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    async fn databases(
+        self: &Arc<Self>,
+        clusters: &mut Clusters,
+        desired: &Desired,
+        report: &Reporter,
+    ) -> Result<Changes, Error> {
+        let mut changes = Changes::default();
+        let total = desired.databases.len();
+        let mut start = Vec::new();
+        for spec in &desired.databases {
+            let name = spec.name.as_str();
+            let alive = self.nodes.pid(name).is_some();
+            match clusters.running.get(name) {
+                Some(running) if alive => {
+                    let old = &running.spec;
+                    if (old.listen, &old.user, &old.settings) != (spec.listen, &spec.user, &spec.settings) {
+                        self.stop_database(clusters, name).await?;
+                        changes.restarted.push(name.to_owned());
+                        start.push(spec.clone());
+                        continue;
+                    }
+                    let paused = self.nodes.all().get(name).is_some_and(super::node::Node::is_paused);
+                    if old.hba != spec.hba {
+                        clusters.reload(spec)?;
+                        changes.reloaded.push(name.to_owned());
+                    } else if paused {
+                        changes.reloaded.push(name.to_owned());
+                    }
+                    if paused {
+                        self.signal_node(name, rustix::process::Signal::CONT);
+                    }
+                }
+                _ => {
+                    changes.started.push(name.to_owned());
+                    start.push(spec.clone());
+                }
+            }
+        }
+        report.step(Step::Databases, total - start.len(), total).await;
+        self.start_databases(clusters, desired, start, |done| {
+            report.step(Step::Databases, total - done, total)
+        })
+        .await?;
+        Ok(changes)
+    }
+
+    /// Starts clusters side by side, making those that are missing. `left` is told how many are left.
+    pub(super) async fn start_databases<F: Future<Output = ()>>(
+        self: &Arc<Self>,
+        clusters: &mut Clusters,
+        desired: &Desired,
+        specs: Vec<Cluster>,
+        left: impl Fn(usize) -> F,
+    ) -> Result<(), Error> {
+        for spec in &specs {
+            // A server that died keeps an entry here: it is replaced.
+            clusters.running.remove(spec.name.as_str());
+            self.nodes.starting(spec.name.as_str(), NodeRole::Database, Some(spec.listen));
+        }
+        let all_failed = |error: &Error| {
+            for spec in &specs {
+                self.nodes.failed(spec.name.as_str(), &error.to_string());
+            }
+        };
+        clusters
+            .create_missing(&specs, &desired.postgres, &desired.superuser_password)
+            .await
+            .inspect_err(all_failed)?;
+        let mut tasks = JoinSet::new();
+        for spec in &specs {
+            let name = spec.name.to_string();
+            let start =
+                clusters.start(spec.clone(), desired.postgres.clone(), desired.superuser_password.clone());
+            tasks.spawn(async move { (name, start.await) });
+        }
+        let mut first = None;
+        while let Some(ended) = tasks.join_next().await {
+            let (name, result) =
+                ended.map_err(|error| Error::Keeper(format!("failed to start a database: {error}")))?;
+            match result {
+                Ok(running) => {
+                    self.watch_database(&name, running.postmaster);
+                    clusters.running.insert(name, running);
+                    left(tasks.len()).await;
+                }
+                Err(error) => {
+                    self.nodes.failed(&name, &error.to_string());
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    /// It runs; a task waits for its end.
+    fn watch_database(self: &Arc<Self>, name: &str, postmaster: u32) {
+        self.nodes.running(name, postmaster, None);
+        let (keeper, name) = (Arc::clone(self), name.to_owned());
+        tokio::spawn(async move {
+            if let Err(error) = cluster::exit_of(postmaster).await {
+                tracing::error!(node = name, %error, "cannot watch this database");
+                return;
+            }
+            keeper.nodes.ended(&name, postmaster, || {
+                let last = super::logs::last_line(&keeper.dir, &name);
+                last.map_or_else(
+                    || "its postmaster ended".into(),
+                    |line| format!("its postmaster ended: {line}"),
+                )
+            });
+        });
+    }
+
+    /// Stops a cluster in order.
+    pub(super) async fn stop_database(&self, clusters: &mut Clusters, name: &str) -> Result<(), Error> {
+        let Some(running) = clusters.running.remove(name) else { return Ok(()) };
+        self.nodes.ending(name);
+        running.stop().await?;
+        self.nodes.wait_ended(name).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+//! `up`: from a plan to a ready mesh.
+
+use std::path::PathBuf;
+
+use hopcast_protocol::MeshSecret;
+use hopcast_topology::Plan;
+
+use super::{Local, client::Client, databases, launch, preflight, ready};
+use crate::{
+    Applied, Changes, Error, Progress, State, Step,
+    postgres::Postgres,
+    programs::{self, Programs},
+    render::{self, Loopback},
+    wire::Desired,
+};
+
+/// The programs' copies that the mesh's user may execute.
+struct Staged {
+    hopcast: PathBuf,
+    peer: PathBuf,
+    signalling: PathBuf,
+}
+
+pub(super) async fn run(local: &Local, plan: &Plan, progress: &dyn Progress) -> Result<Applied, Error> {
+    let state = &local.state;
+    if *state.mesh() != plan.mesh {
+        return Err(Error::State(format!(
+            "the plan is of mesh {}, the state directory of {}",
+            plan.mesh,
+            state.mesh()
+        )));
+    }
+    preflight::names(plan)?;
+    let found = match &local.programs {
+        Some(programs) => programs.clone(),
+        None => Programs::find()?,
+    };
+    preflight::overlaps(state, plan).await?;
+    let account = launch::directories(state)?;
+    let _lock = state.lock()?;
+    let running = match Client::connect(state).await? {
+        Some(client) => client.report().await?.nodes,
+        None => Vec::new(),
+    };
+    preflight::addresses(state, plan, &running)?;
+    let postgres = find_postgres(state, plan)?;
+    let staged = stage(state, found, progress).await?;
+    let (secret, new_secret) = state.create_secret()?;
+    if new_secret && state.dir().join("pg").join(plan.origin.name.as_str()).exists() {
+        progress.note(&format!(
+            "the secret of mesh {} was gone: a new one was made, and every peer is replaced",
+            plan.mesh
+        ));
+    }
+    let desired = desired(plan, &secret, postgres, &staged)?;
+
+    let session =
+        if running.is_empty() { Some(launch::keeper(state, &account, &staged.hopcast).await?) } else { None };
+    let client = Client::connect(state).await?.ok_or_else(|| {
+        Error::Keeper("the keeper has just ended; `hopcast logs keeper` may say why".into())
+    })?;
+    let mut changes: Changes = client.apply(&desired, progress).await?;
+    changes.new_secret = new_secret;
+    programs::sweep(&state.dir().join("bin"), &in_use(&staged, &running, state));
+
+    let access = super::access(state, &desired)?;
+    let data = async {
+        let mut databases = databases::set_up(plan, &access).await?;
+        let songs = databases.ingest(plan, &secret, progress).await?;
+        databases.replicate(plan, progress).await?;
+        Ok::<_, Error>(songs)
+    };
+    let (songs, ()) = tokio::try_join!(data, ready::wait(&client, plan, progress))?;
+    changes.songs = songs;
+    Ok(Applied { changes, session })
+}
+
+fn find_postgres(state: &State, plan: &Plan) -> Result<Postgres, Error> {
+    let pg = state.dir().join("pg");
+    let data: Vec<_> = std::iter::once(&plan.origin.name)
+        .chain(plan.edges.iter().map(|edge| &edge.name))
+        .map(|name| pg.join(name.as_str()))
+        .collect();
+    Postgres::find(&state.dir().join("cache"), &data)
+}
+
+async fn stage(state: &State, found: Programs, progress: &dyn Progress) -> Result<Staged, Error> {
+    let bin = state.dir().join("bin");
+    progress.step(Step::Programs, 0, 3);
+    let staged = tokio::task::spawn_blocking(move || {
+        Ok::<_, Error>(Staged {
+            hopcast: programs::stage(&found.hopcast, &bin)?,
+            peer: programs::stage(&found.peer, &bin)?,
+            signalling: programs::stage(&found.signalling, &bin)?,
+        })
+    })
+    .await
+    .map_err(|error| Error::State(format!("failed to copy the programs: {error}")))??;
+    progress.step(Step::Programs, 3, 3);
+    Ok(staged)
+}
+
+/// Staged programs that must stay: a keeper that was there before runs an older one, perhaps.
+fn in_use<'a>(staged: &'a Staged, running: &[crate::NodeStatus], state: &State) -> Vec<PathBuf> {
+    let mut used = vec![staged.hopcast.clone(), staged.peer.clone(), staged.signalling.clone()];
+    let keeper = running.iter().find(|node| node.role == crate::NodeRole::Keeper).and_then(|node| node.pid);
+    let exe = keeper.and_then(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok());
+    used.extend(exe.filter(|path| path.starts_with(state.dir())));
+    used
+}
+
+fn desired(plan: &Plan, secret: &MeshSecret, postgres: Postgres, staged: &Staged) -> Result<Desired, Error> {
+    Ok(Desired {
+        plan: plan.clone(),
+        superuser_password: databases::superuser_password(plan, secret)?,
+        postgres,
+        databases: databases::clusters(plan),
+        signalling_program: staged.signalling.clone(),
+        signalling: render::signalling(plan, secret, &Loopback),
+        peer_program: staged.peer.clone(),
+        peers: render::peers(plan, secret, &Loopback),
+    })
+}

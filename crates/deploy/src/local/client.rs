@@ -1,0 +1,173 @@
+//! Requests to the keeper. A keeper that is not there is no error; one that does not answer is.
+
+use std::{io, time::Duration};
+
+use http_body_util::BodyExt as _;
+use hyper::{Method, StatusCode};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    Changes, Error, Fault, Progress, State, http,
+    keeper::SOCKET,
+    wire::{Desired, Event, Report, WIRE_VERSION},
+};
+
+/// How long a short answer may take.
+const SHORT: Duration = Duration::from_secs(5);
+/// How long a fault may take: starting a database is the longest.
+const FAULT: Duration = Duration::from_secs(100);
+/// How long the keeper may be silent during a long answer.
+const SILENCE: Duration = Duration::from_secs(200);
+/// Longest line of a long answer, in bytes.
+const LINE: usize = 4 << 20;
+
+/// A keeper that answers.
+pub(super) struct Client<'a> {
+    state: &'a State,
+}
+
+impl<'a> Client<'a> {
+    /// `None` where there is no keeper.
+    pub(super) async fn connect(state: &'a State) -> Result<Option<Self>, Error> {
+        match http::connect_unix(&state.dir(), SOCKET).await {
+            Ok(_) => Ok(Some(Self { state })),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
+                Ok(None)
+            }
+            Err(source) => {
+                Err(Error::File { what: "connect to the keeper at", path: state.dir().join(SOCKET), source })
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+        head: Duration,
+    ) -> Result<http::Answer, Error> {
+        let failed =
+            |error: String| Error::Keeper(format!("the keeper of mesh {}: {error}", self.state.mesh()));
+        let stream =
+            http::connect_unix(&self.state.dir(), SOCKET).await.map_err(|error| failed(error.to_string()))?;
+        let body = serde_json::to_vec(body).map_err(|error| failed(error.to_string()))?;
+        http::unix(stream, method, path, body, head).await.map_err(failed)
+    }
+
+    async fn short(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+        within: Duration,
+    ) -> Result<Vec<u8>, Error> {
+        let answer = self.send(method, path, body, within).await?;
+        let (status, body) = answer.read(within).await.map_err(Error::Keeper)?;
+        if status.is_success() {
+            return Ok(body.into());
+        }
+        let text = String::from_utf8_lossy(&body).into_owned();
+        Err(if status == StatusCode::CONFLICT {
+            Error::Keeper(text)
+        } else {
+            Error::Keeper(format!("the keeper answered {status}: {text}"))
+        })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let body = self.short(Method::GET, path, &(), SHORT).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            Error::Keeper(format!(
+                "the keeper of mesh {} is of another version ({error}): `hopcast down`, then `hopcast up`",
+                self.state.mesh()
+            ))
+        })
+    }
+
+    /// What runs.
+    pub(super) async fn report(&self) -> Result<Report, Error> {
+        let report: Report = self.get("/state").await?;
+        if report.version != WIRE_VERSION {
+            return Err(Error::Keeper(format!(
+                "the keeper of mesh {} is of another version: `hopcast down`, then `hopcast up`",
+                self.state.mesh()
+            )));
+        }
+        Ok(report)
+    }
+
+    /// What should run; `None` before the first apply.
+    pub(super) async fn desired(&self) -> Result<Option<Desired>, Error> {
+        self.get("/desired").await
+    }
+
+    /// Breaks or mends something.
+    pub(super) async fn fault(&self, fault: &Fault) -> Result<(), Error> {
+        self.short(Method::POST, "/fault", fault, FAULT).await.map(|_| ())
+    }
+
+    /// Has the keeper make what runs equal to this.
+    pub(super) async fn apply(&self, desired: &Desired, progress: &dyn Progress) -> Result<Changes, Error> {
+        match self.long("/apply", desired, progress).await? {
+            Event::Done { changes } => Ok(changes),
+            Event::Failed { message } => Err(Error::Keeper(message)),
+            other => Err(Error::Keeper(format!("the keeper broke off after {other:?}"))),
+        }
+    }
+
+    /// Has the keeper stop everything, itself too; the names of what ran.
+    pub(super) async fn stop(&self, progress: &dyn Progress) -> Result<Vec<String>, Error> {
+        match self.long("/stop", &(), progress).await? {
+            Event::Stopped { nodes } => Ok(nodes),
+            other => Err(Error::Keeper(format!("the keeper broke off after {other:?}"))),
+        }
+    }
+
+    /// The last event of a long answer; the steps go to `progress`.
+    async fn long(&self, path: &str, body: &impl Serialize, progress: &dyn Progress) -> Result<Event, Error> {
+        let mut answer = self.send(Method::POST, path, body, SHORT).await?;
+        if !answer.response.status().is_success() {
+            let (status, body) = answer.read(SHORT).await.map_err(Error::Keeper)?;
+            return Err(Error::Keeper(format!(
+                "the keeper answered {status}: {}",
+                String::from_utf8_lossy(&body)
+            )));
+        }
+        let mut buffer = Vec::new();
+        let mut last = None;
+        loop {
+            let frame = match tokio::time::timeout(SILENCE, answer.response.body_mut().frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => break,
+                Ok(Some(Err(error))) => {
+                    return Err(Error::Keeper(format!(
+                        "the keeper has ended in the middle of its answer ({error}); `hopcast logs keeper` may say why"
+                    )));
+                }
+                Err(_) => {
+                    return Err(Error::Keeper(format!("the keeper was silent for {} s", SILENCE.as_secs())));
+                }
+            };
+            buffer.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+            while let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
+                let event = serde_json::from_slice(&buffer[..end])
+                    .map_err(|error| Error::Keeper(format!("the keeper's answer: {error}")))?;
+                buffer.drain(..=end);
+                if let Event::Step { step, done, total } = event {
+                    progress.step(step, done, total);
+                } else {
+                    last = Some(event);
+                }
+            }
+            if buffer.len() > LINE {
+                return Err(Error::Keeper("the keeper's answer has a line without end".into()));
+            }
+        }
+        last.ok_or_else(|| {
+            Error::Keeper("the keeper ended without an answer; `hopcast logs keeper` may say why".into())
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! What is looked at before anything is started: names, other meshes, addresses.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use hopcast_topology::Plan;
+
+use super::client::Client;
+use crate::{Error, NodeStatus, State, holder::Listeners, proc};
+
+/// Every node of a plan with the addresses that it listens on.
+pub(super) fn listeners(plan: &Plan) -> Vec<(String, SocketAddr)> {
+    let mut all =
+        vec![("signalling".to_owned(), plan.signalling.local), ("the door".to_owned(), plan.local.door)];
+    all.push((plan.origin.name.to_string(), plan.origin.local));
+    all.extend(plan.edges.iter().map(|edge| (edge.name.to_string(), edge.local)));
+    all.extend(plan.peers.iter().map(|peer| (peer.name.to_string(), peer.local)));
+    all
+}
+
+/// Two nodes of one name would share a log and a line of `status`.
+pub(super) fn names(plan: &Plan) -> Result<(), Error> {
+    let mut seen = HashSet::from(["keeper".to_owned(), "the door".to_owned()]);
+    for (name, _) in listeners(plan).into_iter().filter(|(name, _)| name != "the door") {
+        if !seen.insert(name.clone()) {
+            return Err(Error::State(format!(
+                "two nodes of mesh {} are called {name}: rename one in the topology file (`signalling` and `keeper` are taken)",
+                plan.mesh
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// No running mesh of this state root uses what this one is about to use.
+pub(super) async fn overlaps(state: &State, plan: &Plan) -> Result<(), Error> {
+    for other in State::all(state.root())? {
+        if other.mesh() == state.mesh() {
+            continue;
+        }
+        // A mesh of somebody else, or one that hangs, is looked at through its listening sockets, below.
+        let Ok(Some(client)) = Client::connect(&other).await else { continue };
+        let Ok(Some(desired)) = client.desired().await else { continue };
+        if let Some((what, setting)) = overlap(plan, &desired.plan) {
+            return Err(Error::Overlap { other: other.mesh().clone(), what, setting });
+        }
+    }
+    Ok(())
+}
+
+fn overlap(ours: &Plan, theirs: &Plan) -> Option<(String, &'static str)> {
+    let range = |first: Ipv4Addr, prefix: u8| {
+        let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+        let first = u32::from(first) & mask;
+        (first, first | !mask)
+    };
+    let (a, b) = range(ours.local.network, ours.local.prefix);
+    let (c, d) = range(theirs.local.network, theirs.local.prefix);
+    if a <= d && c <= b {
+        let what = format!("the network {}/{}", ours.local.network, ours.local.prefix);
+        return Some((what, "local.network"));
+    }
+    let used = [theirs.signalling.local, theirs.local.door];
+    let wants = [
+        ("the address of the signalling server", ours.signalling.local, "signalling.listen"),
+        ("the address of the door", ours.local.door, "local.door"),
+    ];
+    wants
+        .into_iter()
+        .find(|(_, address, _)| used.contains(address))
+        .map(|(what, address, setting)| (format!("{what}, {address},"), setting))
+}
+
+/// Nobody else listens where a node that is to be started wants to. What this mesh itself runs, or left behind, does
+/// not count: it ends before anything is started.
+pub(super) fn addresses(state: &State, plan: &Plan, running: &[NodeStatus]) -> Result<(), Error> {
+    let there: HashMap<&str, Option<SocketAddr>> = running
+        .iter()
+        .filter(|node| node.pid.is_some())
+        .map(|node| (node.name.as_str(), node.address))
+        .collect();
+    let wanted = listeners(plan)
+        .into_iter()
+        .filter(|(name, address)| there.get(name.as_str()) != Some(&Some(*address)));
+    let dir = state.dir();
+    let is_ours = |pid: u32| {
+        proc::variable(pid, proc::MARK).is_some_and(|mark| mark == dir)
+            || proc::cwd(pid).is_some_and(|cwd| cwd.starts_with(dir.join("pg")))
+    };
+    let taken =
+        Listeners::read().holders(wanted).into_iter().find(|(_, _, holder)| !holder.pid.is_some_and(is_ours));
+    match taken {
+        Some((node, address, holder)) => Err(Error::Taken { node, address, holder: holder.text }),
+        None => Ok(()),
+    }
+}

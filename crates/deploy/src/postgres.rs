@@ -1,0 +1,142 @@
+//! Where PostgreSQL's own programs are. It runs `postgres --version` and nothing else.
+//!
+//! In this order: `$HOPCAST_POSTGRES` (a directory with `initdb` and `pg_ctl`), `/usr/lib/postgresql/*/bin` (the newest),
+//! PATH, what pg-embed has downloaded before; then pg-embed's download, where `HOPCAST_POSTGRES_DOWNLOAD` allows it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{error::Error, programs::is_executable};
+
+/// Logical replication in binary form came with 14.
+const OLDEST: u32 = 14;
+
+/// Which PostgreSQL a mesh uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Postgres {
+    /// Installed programs.
+    Installed {
+        /// The directory of `initdb`, `pg_ctl` and `postgres`.
+        bin: PathBuf,
+        /// Major version.
+        major: u32,
+    },
+    /// pg-embed fetches them into its cache.
+    Download,
+}
+
+impl Postgres {
+    /// Finds it. `data` are the clusters that exist already: their version decides where several are installed.
+    pub fn find(cache: &Path, data: &[PathBuf]) -> Result<Self, Error> {
+        let wanted = data.iter().find_map(|dir| data_version(dir));
+        if let Some(bin) = env::var_os("HOPCAST_POSTGRES").filter(|dir| !dir.is_empty()).map(PathBuf::from) {
+            let major = version(&bin).ok_or_else(|| {
+                Error::Missing(format!(
+                    "HOPCAST_POSTGRES is {}, which has no working initdb, pg_ctl and postgres",
+                    bin.display()
+                ))
+            })?;
+            return check(Self::Installed { bin, major }, wanted);
+        }
+        let mut found: Vec<(u32, PathBuf)> = candidates(cache)
+            .into_iter()
+            .filter_map(|bin| Some((version(&bin)?, bin)))
+            .filter(|&(major, _)| major >= OLDEST)
+            .collect();
+        if let Some(wanted) = wanted
+            && let Some(at) = found.iter().position(|&(major, _)| major == wanted)
+        {
+            found.swap(0, at);
+        }
+        if let Some((major, bin)) = found.into_iter().next() {
+            return check(Self::Installed { bin, major }, wanted);
+        }
+        if env::var_os("HOPCAST_POSTGRES_DOWNLOAD").is_some_and(|value| value == "1") {
+            return Ok(Self::Download);
+        }
+        Err(Error::Missing(format!(
+            "no PostgreSQL {OLDEST} or newer is installed: install it (Debian: `apt-get install postgresql`), or set HOPCAST_POSTGRES to a directory with initdb and pg_ctl, or allow a download with HOPCAST_POSTGRES_DOWNLOAD=1"
+        )))
+    }
+}
+
+fn check(found: Postgres, wanted: Option<u32>) -> Result<Postgres, Error> {
+    match (&found, wanted) {
+        (Postgres::Installed { major, bin }, Some(wanted)) if *major != wanted => {
+            Err(Error::Missing(format!(
+                "the mesh's databases were made by PostgreSQL {wanted}, but {} has {major}: install {wanted}, or delete them with `hopcast down --purge` (songs are ingested anew)",
+                bin.display()
+            )))
+        }
+        _ => Ok(found),
+    }
+}
+
+/// The major version that made a cluster.
+fn data_version(dir: &Path) -> Option<u32> {
+    fs::read_to_string(dir.join("PG_VERSION")).ok()?.trim().parse().ok()
+}
+
+fn candidates(cache: &Path) -> Vec<PathBuf> {
+    let mut installed: Vec<(u32, PathBuf)> = children(Path::new("/usr/lib/postgresql"))
+        .filter_map(|dir| Some((dir.file_name()?.to_str()?.parse().ok()?, dir.join("bin"))))
+        .collect();
+    installed.sort_by(|a, b| b.0.cmp(&a.0));
+    let path: Vec<_> = env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
+    // <cache>/pg-embed/<os>/<architecture>/<version>/bin
+    let mut cached: Vec<_> = children(&cache.join("pg-embed"))
+        .flat_map(|os| children(&os))
+        .flat_map(|architecture| children(&architecture))
+        .map(|version| version.join("bin"))
+        .collect();
+    cached.sort_by(|a, b| b.cmp(a));
+    installed.into_iter().map(|(_, bin)| bin).chain(path).chain(cached).collect()
+}
+
+fn children(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path())
+}
+
+/// The major version of the programs in a directory; `None` where one is missing or does not run.
+fn version(bin: &Path) -> Option<u32> {
+    // In Debian's PATH there may be wrappers of some of them: all three must be there.
+    let all = ["initdb", "pg_ctl", "postgres"].iter().all(|name| is_executable(&bin.join(name)));
+    if !all {
+        return None;
+    }
+    let output = Command::new(bin.join("postgres")).arg("--version").output().ok()?;
+    parse_version(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// `postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)`.
+fn parse_version(text: &str) -> Option<u32> {
+    let number = text.split(") ").nth(1)?;
+    number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_versions() {
+        assert_eq!(parse_version("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)\n"), Some(15));
+        assert_eq!(parse_version("postgres (PostgreSQL) 18beta1\n"), Some(18));
+        assert_eq!(parse_version("something else"), None);
+    }
+
+    #[test]
+    fn data_of_another_version_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("PG_VERSION"), "9\n").unwrap();
+        let found = Postgres::find(dir.path(), &[dir.path().to_owned()]);
+        let error = found.unwrap_err().to_string();
+        assert!(error.contains("made by PostgreSQL 9"), "{error}");
+    }
+}

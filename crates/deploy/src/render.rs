@@ -1,0 +1,191 @@
+//! A plan and a secret make every node's configuration. Pure.
+
+use std::net::SocketAddr;
+
+use hopcast_protocol::{
+    DatabaseAccess, MeshSecret, NeighborConfig, PeerConfig, PeerLimits, PeerName, RoomMembership,
+    SignallingConfig,
+    config::{CONFIG_VERSION, DoorConfig, RoomConfig},
+};
+use hopcast_topology::{
+    Plan,
+    plan::{Link, Peer},
+};
+
+/// The role that a gateway has at its edge.
+pub const GATEWAY_ROLE: &str = "hopcast_gateway";
+
+/// What depends on the backend.
+pub trait Placement {
+    /// Where a peer listens, as its neighbours dial it.
+    fn listen(&self, peer: &Peer) -> SocketAddr;
+    /// The source address of what it dials; `None`: the system's choice.
+    fn dial_from(&self, peer: &Peer) -> Option<std::net::IpAddr>;
+    /// `host:port`, for its neighbours and for the door.
+    fn endpoint(&self, peer: &Peer) -> String;
+    /// Where the signalling server listens, and the URL under which peers reach it.
+    fn signalling(&self, plan: &Plan) -> (SocketAddr, String);
+    /// The door, where it is wanted.
+    fn door(&self, plan: &Plan) -> Option<SocketAddr>;
+    /// Host and port of an edge, as its gateways dial it.
+    fn edge(&self, edge: &hopcast_topology::plan::Edge) -> (String, u16);
+}
+
+/// Processes on this machine, each on its own loopback address.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Loopback;
+
+impl Placement for Loopback {
+    fn listen(&self, peer: &Peer) -> SocketAddr {
+        peer.local
+    }
+
+    fn dial_from(&self, peer: &Peer) -> Option<std::net::IpAddr> {
+        Some(peer.local.ip())
+    }
+
+    fn endpoint(&self, peer: &Peer) -> String {
+        peer.local.to_string()
+    }
+
+    fn signalling(&self, plan: &Plan) -> (SocketAddr, String) {
+        let listen = plan.signalling.local;
+        (listen, format!("ws://{}/ws", reachable(listen)))
+    }
+
+    fn door(&self, plan: &Plan) -> Option<SocketAddr> {
+        Some(plan.local.door)
+    }
+
+    fn edge(&self, edge: &hopcast_topology::plan::Edge) -> (String, u16) {
+        (edge.local.ip().to_string(), edge.local.port())
+    }
+}
+
+/// An address under which this machine reaches a listener: a wildcard is answered on loopback.
+pub fn reachable(listen: SocketAddr) -> SocketAddr {
+    match listen {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => ([127, 0, 0, 1], v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, v6.port()))
+        }
+        other => other,
+    }
+}
+
+/// Every peer's file, in the plan's order.
+pub fn peers(plan: &Plan, secret: &MeshSecret, place: &dyn Placement) -> Vec<PeerConfig> {
+    let links = plan.links_by_peer();
+    let tokens = secret.token_key();
+    let public_key = secret.manifest_key().public();
+    let (_, signal_url) = place.signalling(plan);
+    let by_name: std::collections::HashMap<&PeerName, &Peer> =
+        plan.peers.iter().map(|peer| (&peer.name, peer)).collect();
+    let addresses =
+        plan.peers.iter().filter_map(|peer| place.dial_from(peer)).fold(None, |range: Option<(_, _)>, ip| {
+            Some(range.map_or((ip, ip), |(low, high)| (ip.min(low), ip.max(high))))
+        });
+    plan.peers
+        .iter()
+        .map(|peer| PeerConfig {
+            version: CONFIG_VERSION,
+            mesh: plan.mesh.clone(),
+            name: peer.name.clone(),
+            listen: place.listen(peer),
+            dial_from: place.dial_from(peer),
+            signal_url: signal_url.clone(),
+            rooms: peer
+                .rooms
+                .iter()
+                .map(|room| RoomMembership {
+                    name: room.clone(),
+                    token: Some(tokens.token(&peer.name, room)),
+                })
+                .collect(),
+            neighbors: links
+                .get(&peer.name)
+                .into_iter()
+                .flatten()
+                .filter_map(|link| {
+                    let name = other_end(link, &peer.name);
+                    Some(NeighborConfig {
+                        name: name.clone(),
+                        endpoint: place.endpoint(by_name.get(name)?),
+                        key: secret.link_key(&peer.name, name),
+                        rooms: link.rooms.clone(),
+                        emulation: link.emulation,
+                    })
+                })
+                .collect(),
+            limits: PeerLimits {
+                cache: plan.limits.cache,
+                max_segment: plan.limits.max_segment,
+                patience_ms: plan.limits.patience_ms,
+            },
+            databases: plan
+                .edges
+                .iter()
+                .filter(|edge| peer.edges.contains(&edge.name))
+                .map(|edge| {
+                    let (host, port) = place.edge(edge);
+                    DatabaseAccess {
+                        name: edge.name.clone(),
+                        host,
+                        port,
+                        database: plan.postgres.database.clone(),
+                        user: GATEWAY_ROLE.into(),
+                        password: secret.password(edge.name.as_str(), GATEWAY_ROLE),
+                    }
+                })
+                .collect(),
+            public_key: Some(public_key),
+            peer_addresses: addresses,
+        })
+        .collect()
+}
+
+/// The signalling server's file.
+pub fn signalling(plan: &Plan, secret: &MeshSecret, place: &dyn Placement) -> SignallingConfig {
+    SignallingConfig {
+        version: CONFIG_VERSION,
+        mesh: plan.mesh.clone(),
+        listen: place.signalling(plan).0,
+        token_key: Some(secret.token_key()),
+        rooms: plan
+            .rooms
+            .iter()
+            .map(|room| RoomConfig {
+                name: room.name.clone(),
+                peers: room.peers.clone(),
+                links: plan.room_links(&room.name).map(|link| (link.a.clone(), link.b.clone())).collect(),
+            })
+            .collect(),
+        gateways: plan.gateways().map(|peer| peer.name.clone()).collect(),
+        door: place.door(plan).map(|listen| DoorConfig {
+            listen,
+            peers: plan.peers.iter().map(|peer| (peer.name.clone(), place.endpoint(peer))).collect(),
+        }),
+    }
+}
+
+fn other_end<'a>(link: &'a Link, peer: &PeerName) -> &'a PeerName {
+    if &link.a == peer { &link.b } else { &link.a }
+}
+
+/// The same file without the links that a fault has cut.
+pub fn cut_peer(mut config: PeerConfig, is_cut: impl Fn(&PeerName, &PeerName) -> bool) -> PeerConfig {
+    let name = config.name.clone();
+    config.neighbors.retain(|neighbor| !is_cut(&name, &neighbor.name));
+    config
+}
+
+/// The same seed links without those that a fault has cut.
+pub fn cut_signalling(
+    mut config: SignallingConfig,
+    is_cut: impl Fn(&PeerName, &PeerName) -> bool,
+) -> SignallingConfig {
+    for room in &mut config.rooms {
+        room.links.retain(|(a, b)| !is_cut(a, b));
+    }
+    config
+}
