@@ -8,6 +8,7 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use hopcast_protocol::PeerName;
+use hopcast_topology::plan::Peer;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
@@ -28,7 +29,8 @@ pub(crate) struct Context<'a> {
     pub(crate) target: &'a Target,
     pub(crate) options: &'a Options,
     progress: &'a OnProgress<'a>,
-    neighbors: HashMap<PeerName, HashSet<PeerName>>,
+    planned: HashMap<&'a str, &'a Peer>,
+    running: HashMap<&'a str, &'a PeerTarget>,
     /// Found by the check `peers`, which reports them; every later check does without them.
     pub(crate) dead: HashSet<PeerName>,
 }
@@ -39,40 +41,44 @@ impl<'a> Context<'a> {
         options: &'a Options,
         progress: &'a OnProgress<'a>,
     ) -> Result<Self, VerifyError> {
-        let plan = &target.plan;
-        let mut seen = HashSet::new();
+        let planned: HashMap<&str, &Peer> =
+            target.plan.peers.iter().map(|peer| (peer.name.as_str(), peer)).collect();
+        let mut running = HashMap::with_capacity(target.peers.len());
         for peer in &target.peers {
-            if plan.peer(peer.name.as_str()).is_none() {
+            if !planned.contains_key(peer.name.as_str()) {
                 return Err(VerifyError::Target(format!("the plan has no {}", peer.name)));
             }
-            if !seen.insert(&peer.name) {
+            if running.insert(peer.name.as_str(), peer).is_some() {
                 return Err(VerifyError::Target(format!("{} is there twice", peer.name)));
             }
         }
-        let neighbors = plan
-            .peers
-            .iter()
-            .map(|peer| (peer.name.clone(), peer.neighbors.iter().cloned().collect()))
-            .collect();
-        Ok(Self { target, options, progress, neighbors, dead: HashSet::new() })
+        Ok(Self { target, options, progress, planned, running, dead: HashSet::new() })
+    }
+
+    /// The peer as the plan has it.
+    pub(crate) fn planned(&self, peer: &str) -> Option<&'a Peer> {
+        self.planned.get(peer).copied()
+    }
+
+    /// The peer as it runs, dead or alive.
+    pub(crate) fn running(&self, peer: &str) -> Option<&'a PeerTarget> {
+        self.running.get(peer).copied()
     }
 
     /// True if the plan links the two.
     pub(crate) fn linked(&self, a: &str, b: &str) -> bool {
-        self.neighbors.get(a).is_some_and(|neighbors| neighbors.contains(b))
+        self.planned(a).is_some_and(|peer| peer.neighbors.iter().any(|neighbor| neighbor.as_str() == b))
     }
 
     /// The peers that live, in the order of their numbers.
     pub(crate) fn living(&self) -> Vec<&'a PeerTarget> {
-        let plan = self.target.plan.peers.iter().filter(|peer| !self.dead.contains(&peer.name));
-        let by_name: HashMap<&str, &PeerTarget> =
-            self.target.peers.iter().map(|peer| (peer.name.as_str(), peer)).collect();
-        plan.filter_map(|peer| by_name.get(peer.name.as_str()).copied()).collect()
+        let living = self.target.plan.peers.iter().filter(|peer| !self.dead.contains(&peer.name));
+        living.filter_map(|peer| self.running(peer.name.as_str())).collect()
     }
 
     /// Where a living peer listens.
     pub(crate) fn endpoint(&self, peer: &str) -> Option<SocketAddr> {
-        if self.dead.contains(peer) { None } else { self.target.peer(peer).map(|peer| peer.endpoint) }
+        if self.dead.contains(peer) { None } else { self.running(peer).map(|peer| peer.endpoint) }
     }
 
     /// The plan's rooms without the dead.

@@ -59,7 +59,7 @@ pub(crate) fn blobs(manifest: &Manifest) -> Vec<(String, Sha256, u32)> {
 /// An address from which an edge must let us in: that of one of its gateways. A dead gateway's will do.
 pub(crate) fn gateway_address(context: &Context<'_>, edge: &DatabaseTarget) -> Option<IpAddr> {
     let plan = context.target.plan.edges.iter().find(|planned| planned.name == edge.name)?;
-    let address = |name: &PeerName| context.target.peer(name.as_str()).map(|peer| peer.endpoint.ip());
+    let address = |name: &PeerName| context.running(name.as_str()).map(|peer| peer.endpoint.ip());
     plan.peers.iter().find_map(address)
 }
 

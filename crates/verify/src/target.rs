@@ -85,10 +85,3 @@ pub struct DatabaseTarget {
     /// The database that holds the songs.
     pub database: String,
 }
-
-impl Target {
-    /// The peer of that name.
-    pub fn peer(&self, name: &str) -> Option<&PeerTarget> {
-        self.peers.iter().find(|peer| peer.name.as_str() == name)
-    }
-}

@@ -32,6 +32,7 @@ pub(crate) enum Owner {
 #[derive(Debug)]
 pub(crate) struct Rules {
     names: Vec<PeerName>,
+    index: HashMap<PeerName, usize>,
     neighbors: Vec<HashSet<usize>>,
     endpoints: HashMap<SocketAddr, usize>,
     /// Only addresses that belong to one peer alone.
@@ -46,7 +47,8 @@ impl Rules {
     pub(crate) fn new(target: &Target) -> Self {
         let plan = &target.plan;
         let names: Vec<PeerName> = plan.peers.iter().map(|peer| peer.name.clone()).collect();
-        let index: HashMap<&PeerName, usize> = names.iter().enumerate().map(|(i, name)| (name, i)).collect();
+        let index: HashMap<PeerName, usize> =
+            names.iter().cloned().enumerate().map(|(i, name)| (name, i)).collect();
         let known = |peers: &[PeerName]| peers.iter().filter_map(|peer| index.get(peer).copied()).collect();
         let neighbors = plan.peers.iter().map(|peer| known(&peer.neighbors)).collect();
         let mut endpoints = HashMap::new();
@@ -69,12 +71,12 @@ impl Rules {
         });
         let databases = databases.collect();
         let (signalling, door) = (target.signalling, target.door);
-        Self { names, neighbors, endpoints, addresses, signalling, door, databases }
+        Self { names, index, neighbors, endpoints, addresses, signalling, door, databases }
     }
 
     /// The peer's place in the plan.
     pub(crate) fn peer(&self, name: &PeerName) -> Option<usize> {
-        self.names.iter().position(|known| known == name)
+        self.index.get(name).copied()
     }
 
     fn strangers(&self, a: usize, b: usize) -> bool {

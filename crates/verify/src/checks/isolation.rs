@@ -46,7 +46,7 @@ fn some<'a>(context: &Context<'a>, fits: impl Fn(&Peer) -> bool) -> Vec<(&'a Pee
         .peers
         .iter()
         .filter(|peer| fits(peer))
-        .filter_map(|peer| Some((&peer.name, context.target.peer(peer.name.as_str())?.endpoint.ip())))
+        .filter_map(|peer| Some((&peer.name, context.running(peer.name.as_str())?.endpoint.ip())))
         .collect();
     if all.len() <= FROM {
         return all;

@@ -38,7 +38,7 @@ async fn answers(context: &Context<'_>, peer: &PeerTarget) -> Result<(), String>
     }
     let neighbors = text(&mut client, "/peers").await?;
     let mut found: Vec<&str> = neighbors.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let plan = context.target.plan.peer(peer.name.as_str());
+    let plan = context.planned(peer.name.as_str());
     let mut wanted: Vec<&str> = plan.into_iter().flat_map(|p| &p.neighbors).map(PeerName::as_str).collect();
     found.sort_unstable();
     wanted.sort_unstable();
@@ -73,7 +73,7 @@ pub(crate) async fn before(context: &mut Context<'_>, clock: Clock) -> Tally {
     let mut tally = Tally::default();
     let mut dead: HashMap<PeerName, String> = HashMap::new();
     for peer in &context.target.plan.peers {
-        if context.target.peer(peer.name.as_str()).is_none_or(|peer| peer.pid.is_none()) {
+        if context.running(peer.name.as_str()).is_none_or(|peer| peer.pid.is_none()) {
             let text = "dead: it has no process".to_owned();
             dead.insert(peer.name.clone(), text);
         }

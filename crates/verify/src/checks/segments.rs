@@ -284,9 +284,8 @@ pub(crate) async fn check(
         return found;
     }
     let work = Work { context, events, rooms: &rooms, songs };
-    let plan = &context.target.plan;
     let jobs = farthest_first(context, &rooms).into_iter().enumerate().map(|(rank, peer)| {
-        let member = plan.peer(peer.name.as_str()).map_or(&[][..], |planned| &planned.rooms);
+        let member = context.planned(peer.name.as_str()).map_or(&[][..], |planned| &planned.rooms);
         (peer, candidates(&pieces, songs, member, rank + context.options.seed as usize % pieces.len()))
     });
     let fetch = async |(peer, candidates): (&PeerTarget, Vec<&Piece>)| {

@@ -129,7 +129,7 @@ impl Attempts<'_> {
     /// A neighbour of the victim that is not on its side of the route, if it has one.
     fn other_neighbor(&self) -> Option<PeerName> {
         let Hop { victim, previous, .. } = self.hop;
-        let planned = self.context.target.plan.peer(victim.as_str())?;
+        let planned = self.context.planned(victim.as_str())?;
         planned.neighbors.iter().find(|neighbor| *neighbor != previous).cloned()
     }
 
@@ -228,12 +228,12 @@ fn hops(context: &Context<'_>, routes: Vec<Broadcast>, tried: &HashSet<PeerName>
 /// Makes peers ask for a manifest, so that there are live routes also where every cache is full. A peer asks a gateway again
 /// after 10 s (docs/protocol.md), so this may take as long as the mesh may take to settle.
 async fn make_routes(context: &Context<'_>, songs: &[Manifest], seen: usize, events: &Events) {
-    let plan = &context.target.plan;
     let mut asking = Vec::new();
     let living = context.living();
     let step = (living.len() / (4 * context.options.shortcut_routes).max(1)).max(1);
     for peer in living.into_iter().step_by(step) {
-        let Some(planned) = plan.peer(peer.name.as_str()).filter(|planned| planned.edges.is_empty()) else {
+        let Some(planned) = context.planned(peer.name.as_str()).filter(|planned| planned.edges.is_empty())
+        else {
             continue;
         };
         let song = songs.iter().find(|song| song.rooms.iter().any(|room| planned.rooms.contains(room)));
