@@ -1,0 +1,197 @@
+//! `hopcast doctor`: what this machine lacks for a local mesh, each with what to do about it. It changes nothing.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use clap::Args;
+use hopcast_deploy::{Backend as _, postgres::Postgres, programs::Programs, State};
+use hopcast_topology::Plan;
+use rustix::process::{Resource, getrlimit};
+use serde::Serialize;
+
+use crate::{
+    context::Context,
+    exit,
+    output::{count, table},
+};
+
+/// Descriptors that the keeper needs beside those for its peers: databases, logs, control connections.
+const DESCRIPTORS: u64 = 256;
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {}
+
+/// How one look ended.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    /// Something optional is missing.
+    Warning,
+    /// `hopcast up` would fail.
+    Missing,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    verdict: Verdict,
+    /// What was found, or what is wrong and what to do.
+    detail: String,
+}
+
+impl Finding {
+    fn of<T, E: ToString>(what: &'static str, found: Result<T, E>, text: impl FnOnce(T) -> String) -> Self {
+        match found {
+            Ok(found) => Self { what, verdict: Verdict::Ok, detail: text(found) },
+            Err(error) => Self { what, verdict: Verdict::Missing, detail: error.to_string() },
+        }
+    }
+
+    /// For what the mesh can do without.
+    fn optional(self) -> Self {
+        let verdict = if self.verdict == Verdict::Missing { Verdict::Warning } else { self.verdict };
+        Self { verdict, ..self }
+    }
+}
+
+pub(crate) async fn run(context: &Context, _: &Arguments) -> anyhow::Result<u8> {
+    let mut findings = vec![
+        Finding::of("postgresql", Postgres::find(&cache(), &[]), |found| match found {
+            Postgres::Installed { bin, major } => format!("{major}, in {}", bin.display()),
+            Postgres::Download => "pg-embed will download it".to_owned(),
+        }),
+        Finding::of("programs", Programs::find(), |programs| {
+            let folder = programs.peer.parent().unwrap_or(Path::new(".")).display().to_string();
+            format!("hopcast-peer and hopcast-signalling, in {folder}")
+        }),
+        tool("graphviz", "dot", "-V", "`hopcast graph` writes SVG and PNG with it (Debian: apt-get install graphviz)"),
+        tool("ffmpeg", "ffmpeg", "-version", "`hopcast ingest` encodes audio files with it (Debian: apt-get install ffmpeg)"),
+        state(),
+    ];
+    // Without a file there is still something to say about the machine.
+    match context.load() {
+        Ok(loaded) => {
+            let path = loaded.path.display().to_string();
+            findings.push(Finding { what: "topology", verdict: Verdict::Ok, detail: path });
+            findings.extend(of_plan(context, &loaded.plan).await);
+        }
+        Err(error) => {
+            let verdict = if exit::code(&error) == exit::NO_INPUT { Verdict::Warning } else { Verdict::Missing };
+            findings.push(Finding { what: "topology", verdict, detail: format!("{error:#}") });
+        }
+    }
+    let rows: Vec<_> = findings
+        .iter()
+        .map(|finding| {
+            let word = match finding.verdict {
+                Verdict::Ok => "ok",
+                Verdict::Warning => "warning",
+                Verdict::Missing => "MISSING",
+            };
+            [word.to_owned(), finding.what.to_owned(), finding.detail.clone()]
+        })
+        .collect();
+    context.out.text(table(&rows));
+    let missing = findings.iter().filter(|finding| finding.verdict == Verdict::Missing).count();
+    context.out.line(if missing == 0 {
+        "this machine can run the mesh".to_owned()
+    } else {
+        format!("{} to put right before `hopcast up`", count(missing, "thing"))
+    });
+    context.out.result(&serde_json::json!({ "ready": missing == 0, "findings": findings }))?;
+    Ok(if missing == 0 { exit::OK } else { exit::FAILED })
+}
+
+/// Where pg-embed keeps what it has downloaded.
+fn cache() -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("XDG_CACHE_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".cache")))
+        .unwrap_or_else(|| PathBuf::from("/nonexistent"))
+}
+
+/// A program that is only needed for some commands.
+fn tool(what: &'static str, program: &str, version: &str, needed: &str) -> Finding {
+    let found = match Command::new(program).arg(version).output() {
+        Ok(output) => {
+            // `dot -V` writes to stderr.
+            let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+            Ok(String::from_utf8_lossy(&text).lines().next().unwrap_or_default().trim().to_owned())
+        }
+        Err(error) => Err(format!("{program} does not run ({error}); {needed}")),
+    };
+    Finding::of(what, found, |version| version).optional()
+}
+
+/// The nearest existing directory of the state root must be writable.
+fn state() -> Finding {
+    let found = State::default_root().map_err(|error| error.to_string()).and_then(|root| {
+        let there = root.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+        rustix::fs::access(there, rustix::fs::Access::WRITE_OK)
+            .map(|()| root.clone())
+            .map_err(|error| format!("{} cannot be written ({error}); set HOPCAST_STATE", there.display()))
+    });
+    Finding::of("state directory", found, |root| root.display().to_string())
+}
+
+/// What the file's mesh needs of this machine.
+async fn of_plan(context: &Context, plan: &Plan) -> Vec<Finding> {
+    let peers = plan.peers.len() as u64;
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    let wanted = DESCRIPTORS + 4 * peers;
+    let descriptors = if most >= wanted {
+        Ok(format!("{most} allowed, about {wanted} needed at most in one process"))
+    } else {
+        Err(format!("{most} allowed, about {wanted} needed: raise the hard limit (`ulimit -Hn`)"))
+    };
+    let mut findings = vec![Finding::of("descriptors", descriptors, |text| text)];
+
+    // A running mesh of this name holds the addresses itself.
+    let runs = match context.backend(plan.mesh.clone()) {
+        Ok(backend) => backend.status().await.is_ok_and(|status| status.is_running()),
+        Err(_) => false,
+    };
+    let found = if runs { Ok("held by the mesh itself, which is running".to_owned()) } else { addresses(plan) };
+    findings.push(Finding::of("addresses", found, |text| text));
+    findings
+}
+
+/// Tries to listen wherever the mesh will. Nothing stays open.
+fn addresses(plan: &Plan) -> Result<String, String> {
+    let databases = plan.edges.iter().map(|edge| (edge.name.to_string(), edge.local));
+    let all: Vec<(String, SocketAddr)> = plan
+        .peers
+        .iter()
+        .map(|peer| (peer.name.to_string(), peer.local))
+        .chain([(plan.origin.name.to_string(), plan.origin.local)])
+        .chain(databases)
+        .chain([
+            ("the signalling server".to_owned(), plan.signalling.local),
+            ("the door".to_owned(), plan.local.door),
+        ])
+        .collect();
+    let taken: Vec<_> = all.iter().filter_map(|(name, address)| Some((name, address, listen(*address)?))).collect();
+    let Some((name, address, error)) = taken.first() else {
+        return Ok(format!("{} free, {} to {}", all.len(), all[0].1, all[all.len() - 2].1));
+    };
+    let port = address.port();
+    let hint = if listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)).is_some() {
+        format!("; `ss -ltnp 'sport = :{port}'` shows who listens there (a listener on 0.0.0.0:{port} takes all addresses)")
+    } else {
+        String::new()
+    };
+    let more = if taken.len() > 1 { format!(", and {} more are not free", taken.len() - 1) } else { String::new() };
+    Err(format!("{name} cannot listen on {address}: {error}{more}{hint}"))
+}
+
+/// Why nothing can listen there.
+fn listen(address: SocketAddr) -> Option<io::Error> {
+    TcpListener::bind(address).err()
+}

@@ -1,0 +1,51 @@
+//! `hopcast down`: removes exactly what is the mesh's.
+
+use clap::Args;
+use hopcast_deploy::{Backend as _, Destroyed};
+use hopcast_protocol::MeshName;
+use serde::Serialize;
+
+use crate::{
+    context::{Context, Which},
+    output::count,
+    progress::Progress,
+};
+
+/// Arguments of `down`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    which: Which,
+    /// Remove its data and its secret as well
+    #[arg(long)]
+    purge: bool,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    mesh: &'a MeshName,
+    #[serde(flatten)]
+    destroyed: Destroyed,
+}
+
+pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
+    let mesh = context.mesh(&arguments.which)?;
+    let backend = context.backend(mesh.clone())?;
+    let progress = Progress::new();
+    let destroyed = backend.destroy(arguments.purge, &progress).await?;
+    drop(progress);
+    if destroyed.stopped.is_empty() && destroyed.orphans.is_empty() {
+        context.out.line(format_args!("mesh {mesh} was not running"));
+    } else {
+        let stopped = count(destroyed.stopped.len(), "node");
+        context.out.line(format_args!("mesh {mesh} is down: {stopped} stopped"));
+        if !destroyed.orphans.is_empty() {
+            let orphans = count(destroyed.orphans.len(), "process");
+            context.out.line(format_args!("also stopped: {orphans} that an earlier run had left behind"));
+        }
+    }
+    if let Some(kept) = &destroyed.kept {
+        context.out.line(format_args!("its data are still in {}; --purge removes them", kept.display()));
+    }
+    context.out.result(&Answer { mesh: &mesh, destroyed })
+}

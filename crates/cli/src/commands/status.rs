@@ -1,0 +1,135 @@
+//! `hopcast status`: what runs, and whether all is well.
+
+use std::{fmt::Write as _, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use hopcast_deploy::{Backend as _, NodeRole, NodeState, NodeStatus, Status};
+
+use crate::{
+    context::{Context, Which},
+    exit,
+    output::{bytes, count, table},
+};
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    which: Which,
+    /// Show it anew every second until Ctrl-C
+    #[arg(short, long)]
+    watch: bool,
+    /// Every node, not only those that are not well
+    #[arg(short, long)]
+    all: bool,
+}
+
+pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<u8> {
+    let backend = context.backend(context.mesh(&arguments.which)?)?;
+    loop {
+        let status = backend.status().await?;
+        if arguments.watch && context.out.is_terminal() {
+            // Home, then clear what is below: no flicker.
+            context.out.text(format_args!("\x1b[H\x1b[J{}", text(&status, arguments.all)));
+        } else {
+            context.out.text(text(&status, arguments.all));
+        }
+        let interrupted = arguments.watch && !context.out.closed() && {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => continue,
+                signal = tokio::signal::ctrl_c() => signal.context("cannot wait for Ctrl-C").map(|()| true)?,
+            }
+        };
+        context.out.result(&status)?;
+        return Ok(match (status.is_running(), status.ready) {
+            _ if interrupted => exit::OK, // that is how a watch ends
+            (false, _) => exit::UNAVAILABLE,
+            (true, false) => exit::FAILED,
+            (true, true) => exit::OK,
+        });
+    }
+}
+
+fn word(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Starting => "starting",
+        NodeState::Running => "running",
+        NodeState::Stopped => "stopped",
+        NodeState::Dead => "DEAD",
+        NodeState::Paused => "PAUSED",
+    }
+}
+
+/// One node in one row.
+fn row(node: &NodeStatus) -> [String; 6] {
+    let mut detail = node.detail.clone().unwrap_or_default();
+    if node.restarts > 0 {
+        let _ = write!(detail, "{}restarts: {}", if detail.is_empty() { "" } else { ", " }, node.restarts);
+    }
+    [
+        node.name.clone(),
+        word(node.state).to_owned(),
+        node.pid.map(|pid| format!("pid {pid}")).unwrap_or_default(),
+        node.address.map(|address| address.to_string()).unwrap_or_default(),
+        node.rss_kb.map(|kb| bytes(kb * 1024)).unwrap_or_default(),
+        detail,
+    ]
+}
+
+fn text(status: &Status, all: bool) -> String {
+    let how = match (status.is_running(), status.ready) {
+        (false, _) => "not running",
+        (true, false) => "NOT ready",
+        (true, true) if status.detached => "ready, detached",
+        (true, true) => "ready",
+    };
+    let mut text = format!("mesh {} ({}): {how}\n", status.mesh, status.backend);
+    if status.nodes.is_empty() {
+        return text;
+    }
+    let peers: Vec<_> = status.nodes.iter().filter(|node| node.role == NodeRole::Peer).collect();
+    let well = peers.iter().filter(|node| node.state == NodeState::Running).count();
+    let resident: u64 = peers.iter().filter_map(|node| node.rss_kb).sum();
+    let _ = writeln!(
+        text,
+        "{well} of {} running, {} resident in all",
+        count(peers.len(), "peer"),
+        bytes(resident * 1024)
+    );
+    let shown: Vec<_> = status
+        .nodes
+        .iter()
+        .filter(|node| all || node.role != NodeRole::Peer || node.state != NodeState::Running)
+        .map(row)
+        .collect();
+    indent(&mut text, &table(&shown));
+    let rooms: Vec<_> = status
+        .rooms
+        .iter()
+        .map(|room| {
+            let connected = format!("{} of {} connected", room.connected.len(), count(room.peers, "peer"));
+            [format!("room {}", room.name), connected]
+        })
+        .collect();
+    indent(&mut text, &table(&rooms));
+    let edges: Vec<_> = status
+        .replication
+        .iter()
+        .map(|edge| {
+            let state = if edge.replicating { "replicating" } else { "NOT replicating" };
+            [format!("edge {}", edge.edge), state.to_owned(), edge.detail.clone()]
+        })
+        .collect();
+    indent(&mut text, &table(&edges));
+    for (a, b) in &status.cut {
+        let _ = writeln!(text, "  link {a} - {b} is cut; `hopcast up` heals it");
+    }
+    text
+}
+
+fn indent(text: &mut String, rows: &str) {
+    for row in rows.lines() {
+        let _ = writeln!(text, "  {row}");
+    }
+}

@@ -1,0 +1,272 @@
+//! `hopcast up`: from the file to a mesh that plays, and what to paste into a player.
+
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use hopcast_deploy::{Applied, Backend as _, Changes, Local, Session, Status};
+use hopcast_protocol::{MeshName, PeerName, RoomName, SongName};
+use hopcast_topology::{Plan, plan::Song};
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    context::{Context, absolute},
+    exit,
+    output::{Output, count},
+    progress::Progress,
+    ways,
+};
+
+/// How long an interrupted start is given to end what it has begun.
+const WIND_UP: Duration = Duration::from_secs(20);
+
+/// Arguments of `up`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Return when the mesh is ready and leave it running
+    #[arg(short, long)]
+    detach: bool,
+    /// What runs the mesh
+    #[arg(long, value_enum, default_value_t = Kind::Local)]
+    backend: Kind,
+}
+
+/// The backends.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Processes of this machine and embedded PostgreSQL
+    Local,
+}
+
+/// Where to listen.
+#[derive(Debug, Serialize)]
+struct Listen {
+    peer: PeerName,
+    /// The room of the shortest way to an edge.
+    room: RoomName,
+    hops: usize,
+    path: Vec<PeerName>,
+    song: Option<SongName>,
+    url: String,
+    door_url: String,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    mesh: &'a MeshName,
+    backend: &'static str,
+    /// Until every peer was connected, both edges replicated and every song was stored.
+    seconds: f64,
+    detached: bool,
+    changes: &'a Changes,
+    peers: usize,
+    rooms: usize,
+    links: usize,
+    edges: usize,
+    songs: Vec<&'a SongName>,
+    signalling: String,
+    door: String,
+    farthest: Option<Listen>,
+}
+
+pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<u8> {
+    let plan = absolute(context.plan()?)?;
+    let backend = match arguments.backend {
+        Kind::Local => context.backend(plan.mesh.clone())?,
+    };
+    let mut stop = Stop::new()?;
+    let begin = Instant::now();
+    let progress = Progress::new();
+    let applied = tokio::select! {
+        applied = backend.apply(&plan, &progress) => applied,
+        code = stop.asked() => {
+            drop(progress);
+            return wind_up(&context.out, &backend, &mut stop, code).await;
+        }
+    };
+    drop(progress);
+    let Applied { changes, session } = applied?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let session = match session {
+        Some(session) if arguments.detach => {
+            session.detach().await?;
+            None
+        }
+        other => other,
+    };
+
+    let answer = Answer {
+        mesh: &plan.mesh,
+        backend: backend.name(),
+        seconds,
+        detached: session.is_none(),
+        changes: &changes,
+        peers: plan.peers.len(),
+        rooms: plan.rooms.len(),
+        links: plan.links.len(),
+        edges: plan.edges.len(),
+        songs: plan.songs.iter().map(|song| &song.name).collect(),
+        signalling: format!("http://{}", plan.signalling.local),
+        door: format!("http://{}", plan.local.door),
+        farthest: listen(&plan),
+    };
+    print(&context.out, &answer, session.is_some());
+    context.out.result(&answer)?;
+    match session {
+        Some(session) => wait(&context.out, session, &mut stop).await,
+        None => Ok(exit::OK),
+    }
+}
+
+/// The signals that end a foreground `up`.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Stop {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one of them; the code to end with.
+    async fn asked(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => exit::INTERRUPTED,
+            _ = self.terminate.recv() => exit::TERMINATED,
+            _ = self.hangup.recv() => exit::TERMINATED,
+        }
+    }
+}
+
+/// Ends a start in the middle. A mesh that this call started ends with the call; one that ran before stays, perhaps between
+/// its old and its new form.
+async fn wind_up(out: &Output, backend: &Local, stop: &mut Stop, code: u8) -> anyhow::Result<u8> {
+    out.note("stopping; once more to leave at once");
+    let ended = async {
+        loop {
+            match backend.status().await {
+                Ok(status) if kept(&status) => return,
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    tokio::select! {
+        ended = tokio::time::timeout(WIND_UP, ended) => if ended.is_err() {
+            out.note("something is still running: `hopcast status` tells what, `hopcast down` stops it");
+        },
+        _ = stop.asked() => {}
+    }
+    Ok(code)
+}
+
+/// Nothing runs any more, or what runs does not end with us.
+fn kept(status: &Status) -> bool {
+    !status.is_running() || status.detached
+}
+
+/// Waits for the end of the mesh, whoever ends it.
+async fn wait(out: &Output, mut session: Session, stop: &mut Stop) -> anyhow::Result<u8> {
+    let code = tokio::select! {
+        ended = session.ended() => {
+            ended?;
+            out.line("the mesh was taken down");
+            return Ok(exit::OK);
+        }
+        code = stop.asked() => code,
+    };
+    out.note("stopping; once more to leave at once");
+    tokio::select! {
+        ended = session.stop() => ended?,
+        // The keeper goes on without us: that we are gone is what it waits for.
+        _ = stop.asked() => {}
+    }
+    Ok(code)
+}
+
+/// The peer farthest from any edge, with the first song that it may hear.
+fn listen(plan: &Plan) -> Option<Listen> {
+    let song: Option<&Song> = plan.songs.first();
+    let rooms = match song {
+        Some(song) => song.rooms.clone(),
+        None => plan.rooms.iter().map(|room| room.name.clone()).collect(),
+    };
+    let far = ways::farthest(plan, &rooms)?;
+    let path = song.map_or_else(String::new, |song| format!("hls/{}/master.m3u8", song.name));
+    Some(Listen {
+        peer: far.peer.name.clone(),
+        room: far.room.clone(),
+        hops: far.hops(),
+        url: format!("http://{}/{path}", far.peer.local),
+        door_url: format!("http://{}/p/{}/{path}", plan.local.door, far.peer.name),
+        song: song.map(|song| song.name.clone()),
+        path: far.path,
+    })
+}
+
+fn changed(changes: &Changes) -> String {
+    if changes.is_empty() {
+        return "nothing differed".to_owned();
+    }
+    let lists = [
+        ("started", &changes.started),
+        ("restarted", &changes.restarted),
+        ("reloaded", &changes.reloaded),
+        ("stopped", &changes.stopped),
+        ("stored", &changes.songs),
+    ];
+    let mut parts: Vec<_> = lists
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(verb, names)| match &names[..] {
+            few if few.len() <= 3 => format!("{verb} {}", few.join(", ")),
+            many => format!("{verb} {} nodes", many.len()),
+        })
+        .collect();
+    if changes.new_secret {
+        parts.push("made a new secret".to_owned());
+    }
+    parts.join("; ")
+}
+
+fn print(out: &Output, answer: &Answer<'_>, waits: bool) {
+    out.line(format_args!(
+        "mesh {} is ready after {:.2} s: {}, {}, {} replicating, {} ({})",
+        answer.mesh,
+        answer.seconds,
+        count(answer.peers, "peer"),
+        count(answer.rooms, "room"),
+        count(answer.edges, "edge database"),
+        count(answer.songs.len(), "song"),
+        changed(answer.changes),
+    ));
+    if let Some(far) = &answer.farthest {
+        let path: Vec<_> = far.path.iter().map(ToString::to_string).collect();
+        out.line(format_args!(
+            "\n{} is the farthest from any edge: {} in {}, {}",
+            far.peer,
+            count(far.hops, "hop"),
+            far.room,
+            path.join(" - ")
+        ));
+        if far.song.is_some() {
+            for player in ["vlc", "mpv", "ffplay"] {
+                out.line(format_args!("  {player} {}", far.url));
+            }
+        }
+        let page = far.url.split("hls/").next().unwrap_or(&far.url);
+        out.line(format_args!("  in a browser: {page}"));
+        out.line(format_args!("  through the door: {}", far.door_url));
+    }
+    out.line(format_args!("signalling: {}    door: {}", answer.signalling, answer.door));
+    if waits {
+        out.line("\nCtrl-C takes the mesh down");
+    } else {
+        out.line("\n`hopcast verify` tests it, `hopcast down` takes it down");
+    }
+}

@@ -1,0 +1,223 @@
+//! What every command starts from: where output goes, the file's plan, and the mesh that runs.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use hopcast_deploy::{Access, Backend as _, Local, State};
+use hopcast_protocol::MeshName;
+use hopcast_topology::{Env, Plan, Report};
+
+use crate::{
+    exit::{self, Failure},
+    location,
+    output::{Output, count},
+};
+
+/// Which mesh a command is about.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Which {
+    /// The mesh of this name, whatever the topology file says or whether there is one
+    #[arg(long, value_name = "MESH")]
+    pub name: Option<MeshName>,
+}
+
+/// See the module.
+pub(crate) struct Context {
+    /// Where output goes.
+    pub out: Output,
+    file: Option<PathBuf>,
+}
+
+/// A mesh that runs.
+pub(crate) struct Running {
+    /// What keeps it.
+    pub backend: Local,
+    /// What it was last made equal to.
+    pub plan: Plan,
+    /// Its keys and addresses.
+    pub access: Access,
+}
+
+impl Context {
+    /// No file is named yet.
+    pub(crate) fn new(out: Output) -> Self {
+        Self { out, file: None }
+    }
+
+    /// The `--file` of the command line, if there is one.
+    pub(crate) fn set_file(&mut self, file: Option<PathBuf>) {
+        self.file = file.or(self.file.take());
+    }
+
+    /// The topology file.
+    pub(crate) fn file(&self) -> anyhow::Result<PathBuf> {
+        let working = std::env::current_dir().context("the working directory cannot be found")?;
+        Ok(location::topology_file(self.file.as_deref(), &working)?)
+    }
+
+    /// The file's plan. Its warnings are told; its errors are printed, all of them, and end the command.
+    pub(crate) fn plan(&self) -> anyhow::Result<Plan> {
+        self.load().map(|loaded| {
+            self.tell(&loaded.warnings);
+            loaded.plan
+        })
+    }
+
+    /// The file's plan and warnings, or all that is wrong with it.
+    pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
+        let path = self.file()?;
+        if !path.is_file() {
+            let message = format!(
+                "there is no file {}; write one with `hopcast init {0}`, or name another with --file",
+                path.display()
+            );
+            return Err(Failure::new(exit::NO_INPUT, message).into());
+        }
+        match read(&path) {
+            Ok(Ok(loaded)) => Ok(loaded),
+            Ok(Err(report)) => {
+                self.tell(&report);
+                let message = format!("{} in {}", count(report.errors(), "error"), path.display());
+                self.out.note(format_args!("\nerror: {message}"));
+                let entries: Vec<_> = report.entries().collect();
+                Err(Failure::printed(exit::TOPOLOGY, message).with("errors", entries).into())
+            }
+            Err(error) => {
+                let message = format!("cannot read {}: {error}", path.display());
+                Err(Failure::new(exit::NO_INPUT, message).into())
+            }
+        }
+    }
+
+    /// Prints what is wrong, for people: on stderr.
+    pub(crate) fn tell(&self, report: &Report) {
+        use std::io::IsTerminal as _;
+        if !report.is_empty() {
+            let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            self.out.note(report.render(color, 120));
+        }
+    }
+
+    /// The mesh that is meant: by its name, else by the file; without a file the only one that this machine knows.
+    pub(crate) fn mesh(&self, which: &Which) -> anyhow::Result<MeshName> {
+        if let Some(name) = &which.name {
+            return Ok(name.clone());
+        }
+        let error = match self.load() {
+            Ok(loaded) => return Ok(loaded.plan.mesh),
+            Err(error) => error,
+        };
+        if self.file.is_some() || exit::code(&error) != exit::NO_INPUT {
+            return Err(error.context("which mesh? --name names one without a file"));
+        }
+        let known = State::all(&State::default_root()?)?;
+        match &known[..] {
+            [only] => Ok(only.mesh().clone()),
+            [] => Err(error),
+            several => {
+                let names: Vec<_> = several.iter().map(|state| state.mesh().to_string()).collect();
+                Err(error.context(format!("which mesh? --name takes one of {}", names.join(", "))))
+            }
+        }
+    }
+
+    /// The backend of a mesh.
+    pub(crate) fn backend(&self, mesh: MeshName) -> anyhow::Result<Local> {
+        Ok(Local::new(State::new(State::default_root()?, mesh)))
+    }
+
+    /// The mesh that is meant, if it runs.
+    pub(crate) async fn running(&self, which: &Which) -> anyhow::Result<Option<Running>> {
+        let backend = self.backend(self.mesh(which)?)?;
+        let Some(plan) = backend.plan().await? else { return Ok(None) };
+        let access = backend.access().await?;
+        Ok(Some(Running { backend, plan, access }))
+    }
+
+    /// The mesh that is meant; an error where it does not run.
+    pub(crate) async fn must_run(&self, which: &Which) -> anyhow::Result<Running> {
+        match self.running(which).await? {
+            Some(running) => Ok(running),
+            None => Err(not_running(&self.mesh(which)?).into()),
+        }
+    }
+
+    /// Says so where the file has changed since `up`: what is looked at is the mesh that runs.
+    pub(crate) fn note_changes(&self, which: &Which, running: &Plan) {
+        if which.name.is_none()
+            && let Ok(loaded) = self.load()
+            && absolute(loaded.plan).is_ok_and(|plan| plan != *running)
+        {
+            self.out.note(format_args!(
+                "note: {} (with the environment's variables) differs from mesh {} as it runs; `hopcast up` applies it",
+                self.file().unwrap_or_default().display(),
+                running.mesh
+            ));
+        }
+    }
+}
+
+/// The failure of a command that needs the mesh to run.
+pub(crate) fn not_running(mesh: &MeshName) -> Failure {
+    Failure::new(exit::UNAVAILABLE, format!("mesh {mesh} is not running; start it with `hopcast up`"))
+        .with("mesh", mesh)
+}
+
+/// A file that could be read.
+pub(crate) struct Loaded {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it means. Files that it names are relative to the working directory, or absolute.
+    pub plan: Plan,
+    /// What was probably not meant so.
+    pub warnings: Report,
+}
+
+/// Reads and resolves the file. The topology crate opens no files: everything that the file names is found here.
+fn read(path: &Path) -> io::Result<Result<Loaded, Report>> {
+    let text = read_text(path, hopcast_topology::MAX_FILE)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let name = path.display().to_string();
+    let graphs = |name: &str, limit: usize| read_text(&folder.join(name), limit).map_err(|error| error.to_string());
+    let source = hopcast_topology::Source::new(&name, &text).with_graphs(&graphs);
+    // What is not UTF-8 is none of the variables that mean something here.
+    let env: Env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    Ok(hopcast_topology::load(source, &env).map(|hopcast_topology::Loaded { mut plan, warnings }| {
+        for song in &mut plan.songs {
+            song.path = folder.join(&song.path);
+        }
+        if let Some(file) = &mut plan.postgres.password_file {
+            *file = folder.join(&file);
+        }
+        Loaded { path: path.to_owned(), plan, warnings }
+    }))
+}
+
+/// A text file of at most `limit` bytes; one more is read of a longer one, so that the caller sees that it is too long.
+fn read_text(path: &Path, limit: usize) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(limit as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The plan as another process reads it: every file by its absolute path.
+pub(crate) fn absolute(mut plan: Plan) -> anyhow::Result<Plan> {
+    let absolute = |path: &mut PathBuf| -> anyhow::Result<()> {
+        *path = std::path::absolute(&*path).with_context(|| format!("cannot find {}", path.display()))?;
+        Ok(())
+    };
+    for song in &mut plan.songs {
+        absolute(&mut song.path)?;
+    }
+    if let Some(file) = &mut plan.postgres.password_file {
+        absolute(file)?;
+    }
+    Ok(plan)
+}

@@ -1,0 +1,166 @@
+//! What the user sees: people's lines on stdout, or with `--json` one object as the last line of stdout and everything
+//! else on stderr.
+//!
+//! A reader that goes away (`hopcast status | head -1`) is no error: nothing more is written, nothing panics.
+
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal as _, Write as _},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use serde::Serialize;
+
+use crate::exit::{self, Failure};
+
+/// The two forms of output.
+pub(crate) struct Output {
+    json: bool,
+    closed: AtomicBool,
+}
+
+impl Output {
+    /// `json`: the `--json` of the command line.
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, closed: AtomicBool::new(false) }
+    }
+
+    /// True under `--json`.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// True once nobody reads stdout any more: what prints until it is interrupted ends then.
+    pub(crate) fn closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// True where colours and cursor movements have a point.
+    pub(crate) fn is_terminal(&self) -> bool {
+        !self.json && io::stdout().is_terminal()
+    }
+
+    /// A line for people: on stdout, under `--json` on stderr.
+    pub(crate) fn line(&self, line: impl Display) {
+        self.text(format_args!("{line}\n"));
+    }
+
+    /// Text for people that brings its own line ends.
+    pub(crate) fn text(&self, text: impl Display) {
+        if self.json {
+            // Nowhere is left to report that stderr is gone.
+            let _ = write!(io::stderr(), "{text}");
+        } else {
+            self.stdout(text);
+        }
+    }
+
+    /// A line beside the result: on stderr in both forms.
+    pub(crate) fn note(&self, line: impl Display) {
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+
+    /// The object of `--json`; nothing otherwise. The last thing a command does.
+    pub(crate) fn result(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        if self.json {
+            let line = serde_json::to_string(value)?; // keeps the order of the fields
+            self.stdout(format_args!("{line}\n"));
+        }
+        Ok(())
+    }
+
+    /// An object on stdout, whatever was asked for.
+    pub(crate) fn object(&self, value: &serde_json::Value) {
+        self.stdout(format_args!("{value}\n"));
+    }
+
+    /// How an error ends the program: its text on stderr, under `--json` also its object on stdout.
+    pub(crate) fn failure(&self, error: &anyhow::Error) {
+        let failure = error.downcast_ref::<Failure>();
+        if !failure.is_some_and(|failure| failure.printed) {
+            self.note(format_args!("error: {error:#}"));
+        }
+        if self.json {
+            let mut object = failure.map(|failure| failure.details.clone()).unwrap_or_default();
+            object.insert(
+                "error".into(),
+                serde_json::json!({ "code": exit::code(error), "message": format!("{error:#}") }),
+            );
+            self.object(&object.into());
+        }
+    }
+
+    fn stdout(&self, text: impl Display) {
+        if self.closed() {
+            return;
+        }
+        let mut stdout = io::stdout().lock();
+        if write!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Columns of text, each as wide as its widest cell; the last one is not padded.
+pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (width, cell) in widths.iter().zip(row) {
+            line.push_str(cell);
+            line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// `1 peer`, `3 peers`, `2 processes`.
+pub(crate) fn count(number: usize, one: &str) -> String {
+    let ending = match number {
+        1 => "",
+        _ if one.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{number} {one}{ending}")
+}
+
+/// Bytes as people read them: `960 B`, `14.2 KiB`.
+pub(crate) fn bytes(number: u64) -> String {
+    const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
+    let mut value = number as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{number} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_lines_have_no_trailing_blanks() {
+        let rows = [["a".into(), "bb".into()], ["ccc".into(), String::new()]];
+        assert_eq!(table(&rows), "a    bb\nccc\n");
+    }
+
+    #[test]
+    fn quantities_read_well() {
+        assert_eq!(count(1, "peer"), "1 peer");
+        assert_eq!(count(0, "peer"), "0 peers");
+        assert_eq!(count(2, "process"), "2 processes");
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(14_541), "14.2 KiB");
+        assert_eq!(bytes(5 << 40), "5120.0 GiB");
+    }
+}

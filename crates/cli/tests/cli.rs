@@ -1,0 +1,195 @@
+//! The command line itself: help, exit codes, the JSON line, errors with positions. Nothing is started.
+
+mod common;
+
+use common::{Hopcast, json};
+
+/// A file of 5 peers and one edge, that nothing is wrong with.
+const SMALL: &str = r#"
+[mesh]
+name = "small"
+
+[peers]
+count = 5
+links = { shape = "ring" }
+
+[[rooms]]
+name = "rock"
+peers = ["*"]
+
+[[edges]]
+name = "edge-db-a"
+network = "edge-a-net"
+peers = ["peer-1"]
+
+[origin]
+name = "origin-db"
+network = "origin-net"
+
+[local]
+network = "127.82.0.0/24"
+"#;
+
+#[test]
+fn help_lists_every_command_that_is_built_and_the_exit_codes() {
+    let run = Hopcast::new().run(&["--help"]);
+    assert_eq!(run.code, 0);
+    insta::assert_snapshot!(run.stdout);
+}
+
+#[test]
+fn every_command_has_help_of_its_own() {
+    let help = Hopcast::new().run(&["--help"]).stdout;
+    let commands = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next());
+    let mut text = String::new();
+    for command in commands {
+        let run = Hopcast::new().run(&[command, "--help"]);
+        assert_eq!(run.code, 0, "{command}");
+        text.push_str(&format!("=== {command}\n{}\n", run.stdout));
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_2_and_an_object() {
+    let run = Hopcast::new().run(&["plan", "--nonsense", "--json"]);
+    assert_eq!(run.code, 2);
+    assert_eq!(json(&run)["error"]["code"], 2);
+    assert!(run.stderr.contains("--nonsense"));
+}
+
+#[test]
+fn without_a_file_it_says_where_it_looked_and_what_to_do() {
+    let run = Hopcast::new().run(&["plan", "--json"]);
+    assert_eq!(run.code, 66);
+    assert!(run.stderr.contains("hopcast init"), "{}", run.stderr);
+    assert_eq!(json(&run)["error"]["code"], 66);
+}
+
+#[test]
+fn the_nearest_file_above_is_taken() {
+    let hopcast = Hopcast::new().file("topology.toml", SMALL);
+    std::fs::create_dir(hopcast.path("deep")).unwrap();
+    let run = hopcast.command(&["check", "--json"]).current_dir(hopcast.path("deep")).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+}
+
+#[test]
+fn the_file_that_init_writes_is_right_and_is_not_written_over() {
+    let hopcast = Hopcast::new();
+    assert_eq!(hopcast.run(&["init"]).code, 0);
+    let run = hopcast.run(&["check", "--json"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(hopcast.run(&["init"]).code, 73);
+    assert_eq!(hopcast.run(&["init", "--force"]).code, 0);
+}
+
+#[test]
+fn ten_mistakes_are_ten_errors_with_positions() {
+    let hopcast = Hopcast::new().file("topology.toml", include_str!("ten-mistakes.toml"));
+    let run = hopcast.run(&["check", "--json"]);
+    assert_eq!(run.code, 64);
+    let object = json(&run);
+    let errors = object["errors"].as_array().unwrap();
+    let found: Vec<_> = errors.iter().filter(|error| error["severity"] == "error").collect();
+    assert_eq!(found.len(), 10, "{}", run.stderr);
+    for error in found {
+        assert!(error["line"].as_u64().unwrap() > 1, "{error}");
+        assert!(error["column"].as_u64().unwrap() >= 1, "{error}");
+        assert!(!error["message"].as_str().unwrap().is_empty(), "{error}");
+    }
+    insta::assert_snapshot!(run.stderr);
+}
+
+#[test]
+fn plan_is_for_people_or_for_programs() {
+    let hopcast = Hopcast::new().file("topology.toml", SMALL);
+    let run = hopcast.run(&["plan"]);
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+    insta::assert_snapshot!(run.stdout);
+    let plan = json(&hopcast.run(&["plan", "--json"]));
+    assert_eq!((plan["version"].as_u64(), plan["mesh"].as_str()), (Some(1), Some("small")));
+    assert_eq!(plan["peers"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn analysis_names_what_a_single_failure_would_cut_off() {
+    let line = SMALL.replace("shape = \"ring\"", "shape = \"none\"")
+        + r#"
+[[links]]
+between = ["peer-1", "peer-2"]
+[[links]]
+between = ["peer-2", "peer-3"]
+[[links]]
+between = ["peer-3", "peer-4"]
+[[links]]
+between = ["peer-4", "peer-5"]
+"#;
+    let hopcast = Hopcast::new().file("topology.toml", &line);
+    let run = hopcast.run(&["check", "--analyse"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    insta::assert_snapshot!(run.stdout);
+}
+
+#[test]
+fn the_originals_variables_count() {
+    let hopcast = Hopcast::new().file("topology.toml", SMALL);
+    let run = hopcast.command(&["plan", "--json"]).env("COUNT", "4").env("PREFIX", "node").output().unwrap();
+    let plan: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    assert_eq!(plan["peers"].as_array().unwrap().len(), 4);
+    assert_eq!(plan["peers"][3]["name"], "node-4");
+}
+
+#[test]
+fn a_path_of_the_plan_is_explained_room_by_room() {
+    let hopcast = Hopcast::new().file("topology.toml", &SMALL.replace("[\"*\"]", "[\"peer-1..peer-5\"]"));
+    let run = hopcast.run(&["path", "peer-1", "peer-3", "--json"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let object = json(&run);
+    assert_eq!(object["live"], false);
+    assert_eq!(object["rooms"][0]["path"], serde_json::json!(["peer-1", "peer-2", "peer-3"]));
+    let run = hopcast.run(&["path", "peer-1", "peer-9"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("peer-1..peer-5"), "{}", run.stderr);
+}
+
+#[test]
+fn what_does_not_run_is_told_with_69() {
+    let hopcast = Hopcast::new().file("topology.toml", SMALL);
+    for arguments in [
+        &["status", "--json"][..],
+        &["verify", "--json"],
+        &["songs", "--json"],
+        &["fetch", "demo", "--via", "peer-5", "-o", "x", "--json"],
+    ] {
+        let run = hopcast.run(arguments);
+        assert_eq!(run.code, 69, "{arguments:?}: {}", run.stderr);
+        json(&run);
+    }
+    assert_eq!(hopcast.run(&["down", "--json"]).code, 0);
+}
+
+#[test]
+fn completions_know_the_commands_and_the_schema_is_json() {
+    for shell in ["bash", "zsh", "fish"] {
+        let run = Hopcast::new().run(&["completions", shell]);
+        assert!(run.code == 0 && run.stdout.contains("ingest"), "{shell}");
+        // What `up` starts by itself is nobody's to complete.
+        assert!(!run.stdout.contains("Keeps the processes"), "{shell}");
+    }
+    let schema: serde_json::Value = serde_json::from_str(&Hopcast::new().run(&["schema"]).stdout).unwrap();
+    assert!(schema["$schema"].as_str().unwrap().contains("json-schema.org"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let hopcast = Hopcast::new().file("topology.toml", SMALL);
+    let mut child = hopcast.command(&["schema"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}

@@ -1,0 +1,273 @@
+//! A mesh of five peers in a line and one edge, from `up --detach` to nothing left: every command that looks at a
+//! running mesh, with real processes and a real PostgreSQL.
+//!
+//! One test after another: all of them use the same addresses. Needs `hopcast-peer` and `hopcast-signalling` beside
+//! `hopcast`: build the workspace's programs before (`cargo build --workspace`).
+
+mod common;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use common::{Hopcast, Run, json};
+use sha2::{Digest as _, Sha256};
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// The song of the repository.
+fn song() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../songs/demo").canonicalize().unwrap()
+}
+
+/// `peers` in a line; peer-1 is the gateway.
+fn topology(peers: usize, song: &Path) -> String {
+    let mut text = format!(
+        r#"
+[mesh]
+name = "e2e"
+[peers]
+count = {peers}
+links = {{ shape = "none" }}
+[[rooms]]
+name = "rock"
+peers = ["*"]
+[[edges]]
+name = "edge-db-a"
+network = "edge-a-net"
+peers = ["peer-1"]
+[origin]
+name = "origin-db"
+network = "origin-net"
+[[songs]]
+path = {song:?}
+rooms = ["*"]
+[signalling]
+listen = "127.0.0.1:18000"
+[local]
+network = "127.82.0.0/24"
+door = "127.0.0.1:18001"
+"#
+    );
+    for peer in 1..peers {
+        text.push_str(&format!("[[links]]\nbetween = [\"peer-{peer}\", \"peer-{}\"]\n", peer + 1));
+    }
+    text
+}
+
+/// A mesh that is taken down whatever happens to the test.
+struct Mesh(Hopcast);
+
+impl Mesh {
+    fn new() -> Self {
+        let beside = Path::new(env!("CARGO_BIN_EXE_hopcast")).parent().unwrap();
+        for program in ["hopcast-peer", "hopcast-signalling"] {
+            assert!(beside.join(program).exists(), "{program} is not built: cargo build --workspace --bins");
+        }
+        Self(Hopcast::new().file("topology.toml", &topology(5, &song())))
+    }
+
+    fn ok(&self, arguments: &[&str]) -> serde_json::Value {
+        let mut arguments = arguments.to_vec();
+        arguments.push("--json");
+        let run = self.0.run(&arguments);
+        assert_eq!(run.code, 0, "{arguments:?}: {}\n{}", run.stderr, run.stdout);
+        json(&run)
+    }
+
+    /// Polls until it holds; the time is a bound, not a measure.
+    fn eventually(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let begin = Instant::now();
+        while !holds() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn status(&self) -> (i32, serde_json::Value) {
+        let run = self.0.run(&["status", "--json"]);
+        (run.code, json(&run))
+    }
+
+    /// The processes that carry this mesh's mark, or work below its state directory.
+    fn processes(&self) -> Vec<String> {
+        let mark = self.0.path("state").display().to_string();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+            let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
+            let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+            let own = entry.file_name().to_str() == Some(&std::process::id().to_string());
+            if !own && command.contains(&mark) {
+                found.push(command);
+            }
+        }
+        found
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        let run = self.0.run(&["down", "--purge", "--name", "e2e"]);
+        if !std::thread::panicking() {
+            assert_eq!(run.code, 0, "{}", run.stderr);
+        }
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn names(value: &serde_json::Value) -> Vec<&str> {
+    value.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_song_comes_hop_by_hop_and_nothing_is_left() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mesh = Mesh::new();
+
+    let up = mesh.ok(&["up", "--detach"]);
+    assert_eq!((up["peers"].as_u64(), up["farthest"]["hops"].as_u64()), (Some(5), Some(4)));
+    assert_eq!(up["farthest"]["url"], "http://127.82.0.5:8080/hls/demo/master.m3u8");
+    assert_eq!(up["farthest"]["door_url"], "http://127.0.0.1:18001/p/peer-5/hls/demo/master.m3u8");
+
+    let (code, status) = mesh.status();
+    assert_eq!((code, &status["ready"], &status["detached"]), (0, &true.into(), &true.into()), "{status}");
+    let songs = mesh.ok(&["songs"]);
+    assert_eq!(songs["songs"][0]["name"], "demo");
+
+    // One segment, one rendition, and the whole song.
+    let out = mesh.0.path("segment.ts");
+    let fetched = mesh.ok(&["fetch", "demo/64k/3", "--via", "peer-5", "-o", out.to_str().unwrap()]);
+    let bytes = std::fs::read(&out).unwrap();
+    assert_eq!(bytes, std::fs::read(song().join("64k/3.ts")).unwrap());
+    assert_eq!(fetched["sha256"], sha256(&bytes));
+    let hops: Vec<_> =
+        fetched["parts"][0]["hops"].as_array().unwrap().iter().map(|hop| hop["peer"].as_str().unwrap()).collect();
+    assert_eq!(hops, ["peer-5", "peer-4", "peer-3", "peer-2", "peer-1"]);
+    assert!(fetched["parts"][0]["hops"].as_array().unwrap().iter().all(|hop| hop["ms"].is_number()), "{fetched}");
+    let whole = mesh.0.path("song.ts");
+    let fetched = mesh.ok(&["fetch", "demo", "--via", "peer-3", "-o", whole.to_str().unwrap()]);
+    let files: Vec<u8> =
+        (0..9).flat_map(|at| std::fs::read(song().join(format!("128k/{at}.ts"))).unwrap()).collect();
+    assert_eq!((fetched["rendition"].as_str(), fetched["sha256"].as_str()), (Some("128k"), Some(&*sha256(&files))));
+    let run = mesh.0.run(&["fetch", "demo/64k/99", "--via", "peer-5", "-o", "x"]);
+    assert!(run.code == 1 && run.stderr.contains("no segment 99"), "{}", run.stderr);
+    let run = mesh.0.run(&["fetch", "nothing", "--via", "peer-5", "-o", "x"]);
+    assert!(run.code == 1 && run.stderr.contains("404"), "{}", run.stderr);
+
+    let path = mesh.ok(&["path", "peer-5", "peer-2"]);
+    assert_eq!(path["live"], true);
+    assert_eq!(names(&path["rooms"][0]["path"]), ["peer-5", "peer-4", "peer-3", "peer-2"]);
+    let dot = mesh.0.path("mesh.dot");
+    let graph = mesh.ok(&["graph", "-o", dot.to_str().unwrap(), "--path", "peer-5", "peer-1"]);
+    assert_eq!((&graph["live"], &graph["dead"]), (&true.into(), &serde_json::json!([])));
+    assert!(std::fs::read_to_string(&dot).unwrap().contains("peer-5"));
+
+    let junit = mesh.0.path("report.xml");
+    let report = mesh.ok(&["verify", "--junit", junit.to_str().unwrap()]);
+    assert_eq!((report["passed"].as_bool(), report["max_hops"].as_u64()), (Some(true), Some(4)), "{report}");
+    assert!(std::fs::read_to_string(&junit).unwrap().contains("<testsuite"));
+    assert!(!mesh.ok(&["logs", "signalling"])["lines"].as_array().unwrap().is_empty());
+
+    // Again: nothing differs. With a changed file: only what differs.
+    let again = mesh.ok(&["up", "--detach"]);
+    for list in ["started", "restarted", "reloaded", "stopped", "songs"] {
+        assert_eq!(again["changes"][list], serde_json::json!([]), "{list}");
+    }
+    std::fs::write(mesh.0.path("topology.toml"), topology(6, &song())).unwrap();
+    let changed = mesh.ok(&["up", "--detach"]);
+    assert_eq!(names(&changed["changes"]["started"]), ["peer-6"]);
+    assert_eq!(names(&changed["changes"]["restarted"]), [""; 0]);
+    assert_eq!(mesh.ok(&["path", "peer-6", "peer-1"])["rooms"][0]["hops"], 5);
+
+    // Removed and stored again, as a folder of another name.
+    mesh.ok(&["rm", "demo"]);
+    assert_eq!(mesh.ok(&["songs"])["songs"], serde_json::json!([]));
+    assert_eq!(mesh.0.run(&["rm", "demo"]).code, 1);
+    let stored = mesh.ok(&["ingest", song().to_str().unwrap(), "--as", "other", "--room", "rock"]);
+    assert_eq!((stored["result"].as_str(), stored["segments"].as_u64()), (Some("stored"), Some(18)));
+    let again = mesh.ok(&["ingest", song().to_str().unwrap(), "--as", "other"]);
+    assert_eq!(again["result"], "unchanged");
+
+    let down = mesh.ok(&["down"]);
+    assert!(names(&down["stopped"]).contains(&"peer-1"), "{down}");
+    assert_eq!(mesh.status().0, 69);
+    assert_eq!(mesh.processes(), [""; 0]);
+    mesh.ok(&["down", "--purge"]);
+    assert!(!mesh.0.path("state/e2e").exists());
+}
+
+#[test]
+fn a_killed_peer_is_reported_and_healed() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mesh = Mesh::new();
+    mesh.ok(&["up", "--detach"]);
+    let (_, status) = mesh.status();
+    let node = status["nodes"].as_array().unwrap().iter().find(|node| node["name"] == "peer-3").unwrap();
+    kill(node["pid"].as_u64().unwrap(), "KILL");
+    mesh.eventually("status reports the dead peer", || {
+        let (code, status) = mesh.status();
+        let node = status["nodes"].as_array().unwrap().iter().find(|node| node["name"] == "peer-3").unwrap();
+        code == 1 && node["state"] == "dead"
+    });
+    let run = mesh.0.run(&["path", "peer-5", "peer-1", "--json"]);
+    assert_eq!(run.code, 1, "the line is cut: {}", run.stdout);
+    assert!(!json(&run)["rooms"][0]["reason"].as_str().unwrap().is_empty());
+    assert_eq!(mesh.0.run(&["verify", "--json"]).code, 1);
+    let healed = mesh.ok(&["up", "--detach"]);
+    assert_eq!(names(&healed["changes"]["started"]), ["peer-3"]);
+    assert_eq!(mesh.status().0, 0);
+}
+
+#[test]
+fn nothing_survives_the_end_of_up() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mesh = Mesh::new();
+    // Interrupted when ready, asked to end when ready, killed when ready, and interrupted in the middle of the start.
+    for (signal, ready, code) in
+        [("INT", true, Some(130)), ("TERM", true, Some(143)), ("KILL", true, None), ("INT", false, Some(130))]
+    {
+        let mut up =
+            mesh.0.command(&["up", "--json"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        if ready {
+            mesh.eventually("ready", || mesh.status().0 == 0);
+        } else {
+            mesh.eventually("started", || mesh.processes().len() > 1);
+        }
+        kill(up.id().into(), signal);
+        let ended = up.wait().unwrap();
+        assert_eq!(ended.code(), code, "{signal}");
+        if code.is_some() {
+            assert_eq!(mesh.processes(), [""; 0], "{signal}, ready: {ready}");
+        }
+        mesh.eventually("all processes are gone", || mesh.processes().is_empty());
+    }
+}
+
+#[test]
+fn a_taken_address_is_named_before_anything_starts() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mesh = Mesh::new();
+    let _held = std::net::TcpListener::bind("127.82.0.4:8080").unwrap();
+    let run: Run = mesh.0.run(&["up", "--detach", "--json"]);
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("127.82.0.4:8080") && run.stderr.contains("peer-4"), "{}", run.stderr);
+    assert_eq!(mesh.processes(), [""; 0]);
+    let run = mesh.0.run(&["doctor", "--json"]);
+    assert!(run.code == 1 && run.stdout.contains("127.82.0.4:8080"), "{}", run.stdout);
+}
+
+fn kill(pid: u64, signal: &str) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let signal = match signal {
+        "INT" => rustix::process::Signal::INT,
+        "TERM" => rustix::process::Signal::TERM,
+        _ => rustix::process::Signal::KILL,
+    };
+    rustix::process::kill_process(pid, signal).unwrap();
+}
