@@ -101,7 +101,7 @@ impl Conn {
 
 /// The socket of an accepted connection.
 #[derive(Debug)]
-pub struct Socket {
+pub(crate) struct Socket {
     stream: TcpStream,
     conn: Rc<Conn>,
     stalled: Option<Pin<Box<Sleep>>>,
@@ -109,7 +109,7 @@ pub struct Socket {
 
 impl Socket {
     /// Wraps an accepted stream.
-    pub fn new(stream: TcpStream, conn: Rc<Conn>) -> Self {
+    pub(crate) fn new(stream: TcpStream, conn: Rc<Conn>) -> Self {
         Self { stream, conn, stalled: None }
     }
 

@@ -26,7 +26,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(500);
 const SLOWEST: Duration = Duration::from_secs(5);
 
 /// One edge database.
-pub struct Database {
+pub(crate) struct Database {
     access: DatabaseAccess,
     from: Option<IpAddr>,
     connection: RefCell<Option<Rc<Gateway>>>,
@@ -36,7 +36,7 @@ pub struct Database {
 
 impl Database {
     /// A database that is being connected to, from `from` where it is given. Call inside a local runtime.
-    pub fn open(access: DatabaseAccess, from: Option<IpAddr>) -> Rc<Self> {
+    pub(crate) fn open(access: DatabaseAccess, from: Option<IpAddr>) -> Rc<Self> {
         let database = Rc::new(Self {
             access,
             from,

@@ -63,7 +63,7 @@ impl Failure {
 }
 
 /// The last thing that went wrong with a fetch that still runs.
-pub type LastFailure = Rc<RefCell<Failure>>;
+pub(crate) type LastFailure = Rc<RefCell<Failure>>;
 
 struct Flight {
     result: Shared<LocalBoxFuture<'static, Result<Fetched, Failure>>>,
@@ -97,7 +97,7 @@ impl Flights {
     }
 
     /// Waits for a fetch, which is started unless it runs already. The flag says whether somebody else had started it.
-    pub async fn join(&self, node: &Rc<Node>, wish: Wish, deadline: Instant) -> Result<(Fetched, bool), Failure> {
+    pub(crate) async fn join(&self, node: &Rc<Node>, wish: Wish, deadline: Instant) -> Result<(Fetched, bool), Failure> {
         let known = self.by_content.borrow().get(&wish.content).cloned();
         let collapsed = known.is_some();
         let flight = known.unwrap_or_else(|| self.start(node, wish));

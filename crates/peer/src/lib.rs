@@ -46,6 +46,7 @@ pub mod search;
 mod server;
 pub mod signal;
 mod trace;
+mod transfer;
 mod upstream;
 mod way;
 

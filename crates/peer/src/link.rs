@@ -25,7 +25,7 @@ const KEEP: Duration = Duration::from_secs(60);
 
 /// How long a hop waits for progress when `hops` hops lie between it and the holder, so that of all the hops that wait
 /// the one beside the fault gives up first.
-pub fn patience(hops: u32) -> Duration {
+pub(crate) fn patience(hops: u32) -> Duration {
     NO_PROGRESS + NO_PROGRESS_PER_HOP * hops.saturating_sub(1)
 }
 
@@ -96,7 +96,7 @@ pub enum Blame {
 }
 
 /// A client's half of a kept-alive connection.
-pub type Sender = SendRequest<Empty<Bytes>>;
+pub(crate) type Sender = SendRequest<Empty<Bytes>>;
 
 #[derive(Debug)]
 struct Idle {

@@ -10,7 +10,7 @@ use std::{
 use crate::node::Node;
 
 /// A number that only grows.
-pub type Counter = Rc<Cell<u64>>;
+pub(crate) type Counter = Rc<Cell<u64>>;
 
 /// Everything that is counted as it happens; the rest is read when somebody asks.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ pub struct Metrics {
 }
 
 /// Counts one more.
-pub fn count(counter: &Counter) {
+pub(crate) fn count(counter: &Counter) {
     counter.set(counter.get() + 1);
 }
 
@@ -94,7 +94,7 @@ impl Page {
 }
 
 /// The page `/metrics`.
-pub fn page(node: &Node) -> String {
+pub(crate) fn page(node: &Node) -> String {
     let (metrics, mut page) = (&node.metrics, Page(String::with_capacity(4096)));
     let config = node.config();
     page.head("peer_info", "gauge", "This peer; the value is always 1.");
@@ -121,6 +121,7 @@ pub fn page(node: &Node) -> String {
         ("holder", metrics.held_bytes.get()),
     ]);
     page.one("relay_transfers", "gauge", "Transfers to neighbours under way.", node.transfers_active());
+    page.one("route_waiters", "gauge", "Relay requests that wait for a broadcast.", node.route_waiters.get());
     let codes = metrics.player_codes.borrow();
     page.many("player_requests_total", "counter", "Player's requests by status.", "code", codes.iter());
     page.one("player_bytes_total", "counter", "Bytes sent to players.", metrics.player_bytes.get());

@@ -31,7 +31,7 @@ fn socket(to: SocketAddr) -> io::Result<TcpSocket> {
 }
 
 /// Listens; accepted sockets inherit the small buffers.
-pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(at: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(at)?;
     socket.set_reuseaddr(true)?;
     socket.bind(at)?;
@@ -39,7 +39,7 @@ pub fn listen(at: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Connects to `host:port`, from `from` where it is given.
-pub async fn dial(authority: &str, from: Option<IpAddr>) -> Result<TcpStream, DialError> {
+pub(crate) async fn dial(authority: &str, from: Option<IpAddr>) -> Result<TcpStream, DialError> {
     let connect = async {
         // An address needs no resolver, and so no thread.
         let to = match authority.parse() {

@@ -6,6 +6,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
@@ -76,6 +77,8 @@ pub struct Node {
     pub metrics: Metrics,
     /// Random numbers.
     pub random: Random,
+    // The rooms of the songs that the kept blobs belong to.
+    held: RefCell<HashMap<Sha256, Rc<[RoomName]>>>,
     activity: Notify,
     sweeping: Cell<bool>,
     exit: watch::Sender<Option<Exit>>,
@@ -103,6 +106,7 @@ impl Node {
             connections: Cell::new(0),
             metrics: Metrics::default(),
             random: Random::seeded(),
+            held: RefCell::default(),
             activity: Notify::new(),
             sweeping: Cell::new(false),
             exit: watch::Sender::new(None),
@@ -184,7 +188,16 @@ impl Node {
         TRANSFERS.saturating_sub(self.transfers.available_permits())
     }
 
-    /// Keeps a blob and tells the rooms that may hear it. Bytes that find no room are not kept.
+    /// Waits until nothing is under way any more and all rooms have said good-bye.
+    pub(crate) async fn drained(&self) {
+        let _all = self.transfers.acquire_many(TRANSFERS as u32).await;
+        let _all = self.players.acquire_many(PLAYERS as u32).await;
+        while self.rooms().iter().any(|room| room.is_connected()) {
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Keeps a blob and tells the rooms that may hear it.
     pub fn keep(&self, sha256: Sha256, bytes: &bytes::Bytes, rooms: &[RoomName]) {
         if !self.cache.borrow_mut().insert(sha256, bytes.clone()) {
             return;
@@ -194,8 +207,15 @@ impl Node {
             for room in self.rooms().iter().filter(|room| rooms.contains(&room.name)) {
                 room.tell(|outbox| outbox.hold(sha256));
             }
+            self.held.borrow_mut().insert(sha256, rooms.into());
         }
         self.active();
+    }
+
+    /// The blobs that were kept for a room.
+    pub(crate) fn held_in(&self, room: &RoomName) -> Vec<Sha256> {
+        let held = self.held.borrow();
+        held.iter().filter(|(_, rooms)| rooms.contains(room)).map(|(sha256, _)| *sha256).collect()
     }
 
     /// Makes room for `len` bytes; false where that is not possible now. What leaves is first said to be dropped.
@@ -206,6 +226,7 @@ impl Node {
                 room.tell(|outbox| outbox.drop_held(&sha256));
             }
             self.cache.borrow_mut().remove(&sha256);
+            self.held.borrow_mut().remove(&sha256);
             count(&self.metrics.evictions);
         }
         true
@@ -223,10 +244,9 @@ impl Node {
         }
         let node = self.rc();
         self.spawn(async move {
-            while let Some(wait) = {
+            loop {
                 let due = node.routes.borrow_mut().sweep(Instant::now());
-                due
-            } {
+                let Some(wait) = due else { break };
                 sleep(wait + Duration::from_secs(1)).await;
             }
             node.sweeping.set(false);

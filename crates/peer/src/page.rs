@@ -5,7 +5,7 @@ use crate::node::Node;
 const HEAD: &str = include_str!("page.html");
 
 /// The page, for `song` or the first one known.
-pub fn page(node: &Node, query: Option<&str>) -> String {
+pub(crate) fn page(node: &Node, query: Option<&str>) -> String {
     let asked = query.unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("song="));
     let song = asked
         .and_then(|song| hopcast_protocol::SongName::new(song).ok())

@@ -33,7 +33,7 @@ enum Kind {
 }
 
 /// A response's body.
-pub struct Payload {
+pub(crate) struct Payload {
     kind: Kind,
     place: Option<(OwnedSemaphorePermit, Rc<Conn>)>,
     conn: Option<Rc<Conn>>,
@@ -44,40 +44,40 @@ pub struct Payload {
 
 impl Payload {
     /// Bytes that are here; may be empty.
-    pub fn bytes(bytes: impl Into<Bytes>) -> Self {
+    pub(crate) fn bytes(bytes: impl Into<Bytes>) -> Self {
         Self { kind: Kind::Bytes(bytes.into()), place: None, conn: None, over: None, wait: None, sent: None }
     }
 
     /// `left` bytes on their way from a neighbour.
-    pub fn upstream(body: UpstreamBody, left: u64) -> Self {
+    pub(crate) fn upstream(body: UpstreamBody, left: u64) -> Self {
         let kind = Kind::Upstream { body: Box::new(body), left, piece: Bytes::new() };
         Self { kind, place: None, conn: None, over: None, wait: None, sent: None }
     }
 
     /// The transfer keeps `place` until its last byte has left over `conn`.
     #[must_use]
-    pub fn holding(mut self, place: OwnedSemaphorePermit, conn: Rc<Conn>) -> Self {
+    pub(crate) fn holding(mut self, place: OwnedSemaphorePermit, conn: Rc<Conn>) -> Self {
         self.place = Some((place, conn));
         self
     }
 
     /// Ends the request on `conn`.
     #[must_use]
-    pub fn on(mut self, conn: Rc<Conn>) -> Self {
+    pub(crate) fn on(mut self, conn: Rc<Conn>) -> Self {
         self.conn = Some(conn);
         self
     }
 
     /// Leaves at the rate of `link`, where it has one.
     #[must_use]
-    pub fn over(mut self, link: Rc<Link>) -> Self {
+    pub(crate) fn over(mut self, link: Rc<Link>) -> Self {
         self.over = Some(link);
         self
     }
 
     /// Counts the bytes.
     #[must_use]
-    pub fn counted(mut self, counter: &Rc<Cell<u64>>) -> Self {
+    pub(crate) fn counted(mut self, counter: &Rc<Cell<u64>>) -> Self {
         self.sent = Some(counter.clone());
         self
     }
@@ -171,6 +171,6 @@ impl std::fmt::Debug for Payload {
 }
 
 /// What hyper's service returns: every failure is a response.
-pub type Reply = http::Response<Payload>;
+pub(crate) type Reply = http::Response<Payload>;
 /// A service never fails.
-pub type Served = Result<Reply, Infallible>;
+pub(crate) type Served = Result<Reply, Infallible>;

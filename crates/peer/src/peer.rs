@@ -125,9 +125,7 @@ impl Peer {
             room.stop();
         }
         if exit == Exit::Stopped {
-            let node = &self.node;
-            let all = u32::try_from(hopcast_protocol::limits::TRANSFERS).unwrap_or(u32::MAX);
-            let _ = timeout(DRAIN, node.transfers.acquire_many(all)).await;
+            let _ = timeout(DRAIN, self.node.drained()).await;
         }
         exit
     }
@@ -172,6 +170,12 @@ fn apply(node: &Rc<Node>) {
                 return room.clone();
             }
             let room = Room::new(&config.name, membership.clone(), names, gateway);
+            room.tell(|outbox| {
+                node.held_in(&room.name).into_iter().for_each(|sha256| outbox.hold(sha256));
+                for link in node.links().iter().filter(|link| !link.is_up()) {
+                    outbox.link(&link.name, false);
+                }
+            });
             node.spawn(signal::socket::run(node.clone(), room.clone()));
             room
         })

@@ -5,7 +5,7 @@
 use std::{net::IpAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use hopcast_protocol::{ContentId, Manifest, PeerConfig, RoomName, RouteId, Sha256};
+use hopcast_protocol::{ContentId, PeerConfig, RoomName, RouteId, Sha256};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use tokio::time::{Instant, timeout_at};
 
@@ -28,7 +28,7 @@ const EXPOSED: &str =
     "Via, Server-Timing, Cache-Status, Proxy-Status, Hopcast-Route, ETag, Content-Length, Content-Range, Accept-Ranges";
 
 /// Answers `/hls/...`.
-pub async fn handle(node: &Rc<Node>, conn: &Rc<Conn>, request: &Parts) -> Reply {
+pub(crate) async fn handle(node: &Rc<Node>, conn: &Rc<Conn>, request: &Parts) -> Reply {
     let began = Instant::now();
     let mut reply = if is_other_peer(&node.config(), conn.remote.ip()) {
         reply::plain(StatusCode::FORBIDDEN, "peers ask over routes, not as players\n")
@@ -90,8 +90,7 @@ async fn serve(node: &Rc<Node>, conn: &Rc<Conn>, request: &Parts, began: Instant
             Err(failure) => return failed(node, &failure),
         }
     }
-    let rooms = common_rooms(node, &manifest);
-    if rooms.is_empty() {
+    if !node.rooms().iter().any(|room| manifest.rooms.contains(&room.name)) {
         return reply::plain(StatusCode::NOT_FOUND, "no such song in this peer's rooms\n");
     }
     let text = match wish.part {
@@ -108,13 +107,8 @@ async fn serve(node: &Rc<Node>, conn: &Rc<Conn>, request: &Parts, began: Instant
     let Some((sha256, length, kind)) = hls::blob(&manifest, wish.part) else {
         return reply::plain(StatusCode::NOT_FOUND, "the song has no such part\n");
     };
-    let segment = Segment { node, conn, request, sha256, length, kind, rooms };
+    let segment = Segment { node, conn, request, sha256, length, kind, rooms: &manifest.rooms };
     segment.serve(began, deadline).await
-}
-
-/// The rooms of the song that this peer is in, in the file's order.
-fn common_rooms(node: &Node, manifest: &Manifest) -> Vec<RoomName> {
-    node.rooms().iter().map(|room| room.name.clone()).filter(|room| manifest.rooms.contains(room)).collect()
 }
 
 fn failed(node: &Node, failure: &Failure) -> Reply {
@@ -133,7 +127,7 @@ struct Segment<'a> {
     sha256: Sha256,
     length: u32,
     kind: &'static str,
-    rooms: Vec<RoomName>,
+    rooms: &'a [RoomName],
 }
 
 impl Segment<'_> {
@@ -193,7 +187,7 @@ impl Segment<'_> {
         let wish = Wish {
             content: ContentId::Blob(self.sha256),
             length: Some(self.length),
-            rooms: self.rooms.clone(),
+            rooms: self.rooms.to_vec(),
         };
         let (fetched, collapsed) = self.node.flights.join(self.node, wish, deadline).await?;
         let mut trail = (*fetched.trail).clone();

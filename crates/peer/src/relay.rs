@@ -36,7 +36,7 @@ const WAIT: Duration = Duration::from_millis(1500);
 const _: () = assert!(WAIT.as_millis() < ROUTE_WAIT.as_millis());
 
 /// Answers `/relay/...`.
-pub async fn handle(node: &Rc<Node>, conn: &Rc<Conn>, request: &Parts) -> Reply {
+pub(crate) async fn handle(node: &Rc<Node>, conn: &Rc<Conn>, request: &Parts) -> Reply {
     let began = Instant::now();
     let reply = match authenticate(node, request) {
         None => reply::empty(StatusCode::FORBIDDEN),
@@ -248,7 +248,7 @@ fn pass_on(from: &HeaderMap, to: &mut HeaderMap) {
 }
 
 /// 200, 206 or 416 for a range of bytes.
-pub fn part_of(bytes: Bytes, wanted: Option<&str>) -> Reply {
+pub(crate) fn part_of(bytes: Bytes, wanted: Option<&str>) -> Reply {
     let len = bytes.len() as u64;
     let (status, bytes, content_range) = match range::wanted(wanted, len) {
         Wanted::Whole => (StatusCode::OK, bytes, None),

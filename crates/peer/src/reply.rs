@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A short text.
-pub fn text(status: StatusCode, kind: &'static str, body: impl Into<bytes::Bytes>) -> Reply {
+pub(crate) fn text(status: StatusCode, kind: &'static str, body: impl Into<bytes::Bytes>) -> Reply {
     let mut reply = Response::new(Payload::bytes(body));
     *reply.status_mut() = status;
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -17,26 +17,26 @@ pub fn text(status: StatusCode, kind: &'static str, body: impl Into<bytes::Bytes
 }
 
 /// A short plain text.
-pub fn plain(status: StatusCode, body: impl Into<bytes::Bytes>) -> Reply {
+pub(crate) fn plain(status: StatusCode, body: impl Into<bytes::Bytes>) -> Reply {
     text(status, "text/plain; charset=utf-8", body)
 }
 
 /// Nothing but a status.
-pub fn empty(status: StatusCode) -> Reply {
+pub(crate) fn empty(status: StatusCode) -> Reply {
     let mut reply = Response::new(Payload::bytes(""));
     *reply.status_mut() = status;
     reply
 }
 
 /// Another method than GET and HEAD.
-pub fn method_not_allowed() -> Reply {
+pub(crate) fn method_not_allowed() -> Reply {
     let mut reply = plain(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
     reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     reply
 }
 
 /// A failure that is this peer's to tell: `Proxy-Status`, and `Retry-After` where it may pass.
-pub fn failed(status: StatusCode, peer: &PeerName, error: &str, next: Option<&PeerName>) -> Reply {
+pub(crate) fn failed(status: StatusCode, peer: &PeerName, error: &str, next: Option<&PeerName>) -> Reply {
     let mut reply = empty(status);
     reply.headers_mut().insert(PROXY_STATUS, proxy_status(peer, error, next));
     if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -46,14 +46,14 @@ pub fn failed(status: StatusCode, peer: &PeerName, error: &str, next: Option<&Pe
 }
 
 /// The holder does not have it.
-pub fn not_held() -> Reply {
+pub(crate) fn not_held() -> Reply {
     let mut reply = plain(StatusCode::NOT_FOUND, "not_held\n");
     reply.headers_mut().insert(HOPCAST_ERROR, HeaderValue::from_static("not_held"));
     reply
 }
 
 /// Takes the body away for HEAD, but leaves its length.
-pub fn without_body(mut reply: Reply) -> Reply {
+pub(crate) fn without_body(mut reply: Reply) -> Reply {
     let len = http_body::Body::size_hint(reply.body()).exact().unwrap_or_default();
     reply.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(len));
     reply.map(|_| Payload::bytes(""))

@@ -24,7 +24,7 @@ use crate::{
 const CONNECTIONS: usize = 128;
 
 /// Accepts until the task is dropped.
-pub async fn run(node: Rc<Node>, listener: &TcpListener) {
+pub(crate) async fn run(node: Rc<Node>, listener: &TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, remote)) => {
@@ -92,7 +92,11 @@ fn small(node: &Node, head: &http::request::Parts) -> Reply {
         "/health" => reply::plain(StatusCode::OK, format!("{}: ok", config.name)),
         "/name" => reply::plain(StatusCode::OK, config.name.as_str().to_owned()),
         "/peers" => {
-            let names = node.links().iter().map(|link| format!("{}\n", link.name)).collect::<String>();
+            let mut names = String::new();
+            for link in node.links().iter() {
+                names.push_str(link.name.as_str());
+                names.push('\n');
+            }
             reply::plain(StatusCode::OK, names)
         }
         "/metrics" => reply::text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::page(node)),

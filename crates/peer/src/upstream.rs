@@ -27,11 +27,11 @@ use crate::{
 };
 
 /// hyper's buffer for one connection: the one buffer of a transfer.
-pub const BUFFER: usize = 64 * 1024;
+pub(crate) const BUFFER: usize = 64 * 1024;
 
 /// What a neighbour answered.
 #[derive(Debug)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
@@ -41,7 +41,7 @@ pub struct Upstream {
 }
 
 /// Seconds since 1970, for `Authorization`.
-pub fn unix_now() -> u64 {
+pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
@@ -64,7 +64,7 @@ pub(crate) async fn open(node: &Node, link: &Rc<Link>) -> Result<Sender, HopErro
 }
 
 /// Sends a request over a link, signed with the link's key.
-pub async fn request(
+pub(crate) async fn request(
     node: &Rc<Node>,
     link: &Rc<Link>,
     method: &Method,
@@ -149,7 +149,7 @@ fn build(node: &Node, link: &Link, method: &Method, path: &str, range: Option<&s
 }
 
 /// A body on its way from a neighbour.
-pub struct UpstreamBody {
+pub(crate) struct UpstreamBody {
     incoming: Incoming,
     sender: Option<Sender>,
     link: Rc<Link>,
@@ -166,13 +166,13 @@ impl std::fmt::Debug for UpstreamBody {
 
 impl UpstreamBody {
     /// From now on each piece has to come within `patience`.
-    pub fn hurry(&mut self, patience: Duration) {
+    pub(crate) fn hurry(&mut self, patience: Duration) {
         self.patience = self.patience.min(patience);
         self.timer = None;
     }
 
     /// The next piece; `None` at the end.
-    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, HopError>>> {
+    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, HopError>>> {
         loop {
             let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
                 // The clock runs only while this side wants more: a slow reader is not the neighbour's fault.
@@ -208,12 +208,12 @@ impl UpstreamBody {
     }
 
     /// The next piece; `None` at the end.
-    pub async fn piece(&mut self) -> Option<Result<Bytes, HopError>> {
+    pub(crate) async fn piece(&mut self) -> Option<Result<Bytes, HopError>> {
         std::future::poll_fn(|cx| self.poll_piece(cx)).await
     }
 
     /// Gives the connection back if there is no body, so that the next request finds it.
-    pub fn finish_if_empty(&mut self) {
+    pub(crate) fn finish_if_empty(&mut self) {
         if self.incoming.is_end_stream() {
             self.finish();
         }

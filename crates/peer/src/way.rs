@@ -15,7 +15,7 @@ const ALL: Duration = Duration::from_secs(3);
 
 /// Why there is no way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoWay {
+pub(crate) enum NoWay {
     /// Every room's server says that nobody reachable holds it.
     Nobody,
     /// Some room could not be asked.
@@ -23,7 +23,7 @@ pub enum NoWay {
 }
 
 /// The way to the nearest holder that is not excluded. Where a room's server is away, a route that still stands does.
-pub async fn find(
+pub(crate) async fn find(
     node: &Rc<Node>,
     rooms: &[RoomName],
     content: &ContentId,
@@ -36,15 +36,16 @@ pub async fn find(
         .enumerate()
         .map(|(at, room)| async move { (at, room.ask(content, exclude.to_vec()).await) })
         .collect();
-    let (mut best, mut unasked): (Option<(u32, usize, Rc<Route>)>, Vec<RoomName>) = (None, vec![]);
+    let mut best: Option<(usize, Rc<Route>)> = None;
+    let mut unasked = vec![];
     let mut deadline = Instant::now() + ALL;
     while let Ok(Some((at, answer))) = timeout_at(deadline, answers.next()).await {
         match answer {
             Ok(route) if route.next.is_none() => {} // this peer itself: nothing to fetch
             Ok(route) => {
                 deadline = deadline.min(Instant::now() + OTHERS);
-                if best.as_ref().is_none_or(|(hops, order, _)| (route.hops, at) < (*hops, *order)) {
-                    best = Some((route.hops, at, route));
+                if best.as_ref().is_none_or(|(order, best)| (route.hops, at) < (best.hops, *order)) {
+                    best = Some((at, route));
                 }
             }
             Err(AskError::NoHolder) => {}
@@ -54,7 +55,7 @@ pub async fn find(
             }
         }
     }
-    if let Some((_, _, route)) = best {
+    if let Some((_, route)) = best {
         return Ok(route);
     }
     if unasked.is_empty() && !asked.is_empty() {

@@ -43,7 +43,7 @@ enum End {
 
 /// Keeps the room connected until it is stopped.
 pub async fn run(node: Rc<Node>, room: Rc<Room>) {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
         let began = Instant::now();
         let end = match connect(&node, &room).await {
@@ -54,6 +54,8 @@ pub async fn run(node: Rc<Node>, room: Rc<Room>) {
         room.disconnected();
         match end {
             End::Stopped => return,
+            // Its successor in this very process was faster.
+            End::Replaced if room.stopping.get() => return,
             End::Replaced => {
                 tracing::error!(room = %room.name, "another process took this peer's name; it stays, this one ends");
                 node.exit(Exit::Replaced);
