@@ -119,11 +119,8 @@ impl Circle {
     /// How much of the inside no link crosses, as a radius.
     pub(super) fn free(&self, links: impl Iterator<Item = (usize, usize)>) -> f64 {
         links.fold(self.radius - self.peer, |free, (a, b)| {
-            let [p, q, r, s] = self.chord(a, b);
             // The middle of a symmetrical curve is where it comes closest to the middle of the circle.
-            let x = (p.x + 3.0 * q.x + 3.0 * r.x + s.x) / 8.0;
-            let y = (p.y + 3.0 * q.y + 3.0 * r.y + s.y) / 8.0;
-            free.min(x.hypot(y))
+            free.min(along(&self.chord(a, b), 0.5).distance(Point::ZERO))
         })
     }
 
@@ -153,6 +150,17 @@ impl Circle {
         });
         (sum.x.hypot(sum.y) > 1e-6).then(|| sum.y.atan2(sum.x))
     }
+}
+
+/// A point of a Bézier curve, by de Casteljau's construction; 0 is its start, 1 its end.
+fn along(curve: &[Point; 4], share: f64) -> Point {
+    let mut points = *curve;
+    for left in (1..points.len()).rev() {
+        for n in 0..left {
+            points[n] = points[n].towards(points[n + 1], share);
+        }
+    }
+    points[0]
 }
 
 /// Groups ascending places into runs without a gap, first and last place of each; the last run goes on over the end of the
@@ -216,14 +224,9 @@ mod tests {
         for peers in [5, 12, 24, 100, 160, 2000] {
             let circle = Circle::of(peers);
             for apart in 2..=peers / 2 {
-                let [p, q, r, s] = circle.chord(0, apart);
+                let chord = circle.chord(0, apart);
                 for n in 0..=100 {
-                    let t = f64::from(n) / 100.0;
-                    let u = 1.0 - t;
-                    let at = |p: f64, q: f64, r: f64, s: f64| {
-                        u * u * u * p + 3.0 * u * u * t * q + 3.0 * u * t * t * r + t * t * t * s
-                    };
-                    let point = Point { x: at(p.x, q.x, r.x, s.x), y: at(p.y, q.y, r.y, s.y) };
+                    let point = along(&chord, f64::from(n) / 100.0);
                     for between in 1..apart {
                         let room = point.distance(circle.place(between)) / circle.peer;
                         assert!(room > 0.5, "{peers} peers: 0 to {apart} runs through {between}: {room}");

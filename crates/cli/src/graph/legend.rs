@@ -23,7 +23,7 @@ pub(super) struct Legend {
 
 /// The legend in text of that size.
 pub(super) fn legend(plan: &Plan, overlay: &Overlay, size: f64) -> Legend {
-    let mut rows = Rows { size, html: String::new(), rows: 0, longest: 0 };
+    let mut rows = Rows { size, html: String::new(), lines: 0, longest: 0 };
     rows.title(plan.mesh.as_str());
     rows.wide(&format!(
         "{} · {} · {}",
@@ -88,7 +88,7 @@ fn count(n: usize, what: &str) -> String {
 struct Rows {
     size: f64,
     html: String,
-    rows: usize,
+    lines: usize,
     longest: usize,
 }
 
@@ -102,7 +102,7 @@ impl Rows {
                 escape(text)
             ),
         );
-        self.rows += 1;
+        self.lines += 1;
     }
 
     fn wide(&mut self, text: &str) {
@@ -124,7 +124,7 @@ impl Rows {
     }
 
     fn add(&mut self, length: usize, cells: &str) {
-        self.rows += 1;
+        self.lines += 1;
         self.longest = self.longest.max(length);
         // Writing into a String cannot fail.
         let _ = write!(self.html, "<TR>{cells}</TR>");
@@ -138,7 +138,7 @@ impl Rows {
         Legend {
             html,
             width: 0.55 * self.size * (self.longest + 3) as f64,
-            height: 1.45 * self.size * (self.rows + 1) as f64,
+            height: 1.45 * self.size * (self.lines + 1) as f64,
         }
     }
 }

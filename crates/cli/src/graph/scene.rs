@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use graphviz_rust::dot_structures::{
     Attribute, Edge, EdgeTy, Graph, GraphAttributes, Id, Node, NodeId, Stmt, Vertex,
 };
-use hopcast_protocol::PeerName;
+use hopcast_protocol::{DatabaseName, PeerName, RoomName};
 use hopcast_topology::{
     Plan,
     plan::{Link, Peer},
@@ -259,10 +259,9 @@ impl<'a> Scene<'a> {
 
     fn peer_tooltip(&self, peer: &Peer) -> String {
         let list = |names: Vec<&str>| names.join(", ");
-        let mut text =
-            format!("{} · {}", peer.name, list(peer.rooms.iter().map(|room| room.as_str()).collect()));
+        let mut text = format!("{} · {}", peer.name, list(peer.rooms.iter().map(RoomName::as_str).collect()));
         if !peer.edges.is_empty() {
-            text += &format!(" · gateway of {}", list(peer.edges.iter().map(|edge| edge.as_str()).collect()));
+            text += &format!(" · gateway of {}", list(peer.edges.iter().map(DatabaseName::as_str).collect()));
         }
         if self.overlay.is_dead(&peer.name) {
             text += " · dead";
@@ -276,10 +275,12 @@ impl<'a> Scene<'a> {
             let (Some(&a), Some(&b)) = (self.places.get(&link.a), self.places.get(&link.b)) else { continue };
             let mut looks = vec![("tooltip", link_tooltip(link))];
             let dead = self.overlay.is_dead(&link.a) || self.overlay.is_dead(&link.b);
+            // Between two peers that almost touch, dashes would not be seen.
+            let stub = self.circle.place(a).distance(self.circle.place(b)) - self.circle.peer < 10.0;
             let (colour, width, style) = if self.overlay.takes(&link.a, &link.b) {
                 (colour::PATH, "3.5", "solid")
             } else if self.overlay.is_down(&link.a, &link.b) {
-                (colour::DEAD, "1.8", "dashed")
+                (colour::DEAD, if stub { "5" } else { "1.8" }, if stub { "solid" } else { "dashed" })
             } else if dead {
                 (colour::FAINT, "0.9", "dotted")
             } else if !link.emulation.is_none() {

@@ -33,7 +33,7 @@ const _: () = assert!(size_of::<Line>() == 64);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Lines {
-    lines: Vec<Line>,
+    peers: Vec<Line>,
     hubs: Vec<Hub>,
     free_hubs: Vec<u32>,
     vacant: u32,
@@ -42,14 +42,14 @@ pub(crate) struct Lines {
 
 impl Default for Lines {
     fn default() -> Self {
-        Self { lines: Vec::new(), hubs: Vec::new(), free_hubs: Vec::new(), vacant: END, live: 0 }
+        Self { peers: Vec::new(), hubs: Vec::new(), free_hubs: Vec::new(), vacant: END, live: 0 }
     }
 }
 
 impl Lines {
     /// Lines that exist, vacant ones included: every number is below it.
     pub(crate) fn len(&self) -> usize {
-        self.lines.len()
+        self.peers.len()
     }
 
     /// Peers.
@@ -62,18 +62,18 @@ impl Lines {
         self.live += 1;
         let line = Line { head: ACTIVE, halves: [Half::default(); INLINE] };
         if self.vacant == END {
-            let id = self.lines.len();
+            let id = self.peers.len();
             assert!(id < super::NodeId::LIMIT, "a graph holds at most {} peers", super::NodeId::LIMIT);
-            if id == self.lines.capacity() {
+            if id == self.peers.capacity() {
                 // A quarter, not the double: a room of a million peers is 64 MB.
-                self.lines.reserve_exact(id / 4 + 4);
+                self.peers.reserve_exact(id / 4 + 4);
             }
-            self.lines.push(line);
+            self.peers.push(line);
             id as u32
         } else {
             let id = self.vacant;
-            self.vacant = self.lines[id as usize].head & REST;
-            self.lines[id as usize] = line;
+            self.vacant = self.peers[id as usize].head & REST;
+            self.peers[id as usize] = line;
             id
         }
     }
@@ -86,26 +86,26 @@ impl Lines {
             *self = Self::default();
             return;
         }
-        self.lines[id as usize].head = VACANT | self.vacant;
+        self.peers[id as usize].head = VACANT | self.vacant;
         self.vacant = id;
     }
 
     pub(crate) fn contains(&self, id: u32) -> bool {
-        self.lines.get(id as usize).is_some_and(|line| line.head & VACANT == 0)
+        self.peers.get(id as usize).is_some_and(|line| line.head & VACANT == 0)
     }
 
     pub(crate) fn is_active(&self, id: u32) -> bool {
-        self.lines.get(id as usize).is_some_and(|line| line.head & ACTIVE != 0)
+        self.peers.get(id as usize).is_some_and(|line| line.head & ACTIVE != 0)
     }
 
     pub(crate) fn set_active(&mut self, id: u32, active: bool) {
-        let head = &mut self.lines[id as usize].head;
+        let head = &mut self.peers[id as usize].head;
         *head = if active { *head | ACTIVE } else { *head & !ACTIVE };
     }
 
     /// Halves of any kind.
     pub(crate) fn degree(&self, id: u32) -> usize {
-        let head = self.lines[id as usize].head;
+        let head = self.peers[id as usize].head;
         if head & HUB == 0 { (head & REST) as usize } else { self.hubs[(head & REST) as usize].len() }
     }
 
@@ -116,7 +116,7 @@ impl Lines {
         id: u32,
         mut visit: impl FnMut(&[Half]) -> std::ops::ControlFlow<B>,
     ) -> std::ops::ControlFlow<B> {
-        let line = &self.lines[id as usize];
+        let line = &self.peers[id as usize];
         if line.head & HUB == 0 {
             return visit(&line.halves[..((line.head & REST) as usize).min(INLINE)]);
         }
@@ -125,7 +125,7 @@ impl Lines {
 
     /// The halves in ascending order.
     pub(crate) fn halves(&self, id: u32) -> impl Iterator<Item = Half> + '_ {
-        let (inline, chunks): (&[Half], &[Vec<Half>]) = match self.lines.get(id as usize) {
+        let (inline, chunks): (&[Half], &[Vec<Half>]) = match self.peers.get(id as usize) {
             None => (&[], &[]),
             Some(line) if line.head & VACANT != 0 => (&[], &[]),
             Some(line) if line.head & HUB == 0 => (&line.halves[..(line.head & REST) as usize], &[]),
@@ -137,7 +137,7 @@ impl Lines {
     /// The first half towards a peer above `after`.
     pub(crate) fn next(&self, id: u32, after: Option<u32>) -> Option<Half> {
         let from = after.map_or(0, |peer| peer + 1);
-        let line = &self.lines[id as usize];
+        let line = &self.peers[id as usize];
         if line.head & HUB != 0 {
             return self.hubs[(line.head & REST) as usize].first_from(from);
         }
@@ -148,7 +148,7 @@ impl Lines {
 
     /// The flags of the half at `id` towards `peer`; none where there is no such half.
     pub(crate) fn get(&self, id: u32, peer: u32) -> Flags {
-        let Some(line) = self.lines.get(id as usize) else { return Flags::NONE };
+        let Some(line) = self.peers.get(id as usize) else { return Flags::NONE };
         if line.head & VACANT != 0 {
             return Flags::NONE;
         }
@@ -162,7 +162,7 @@ impl Lines {
     /// Writes the half at `id` towards `peer`.
     pub(crate) fn put(&mut self, id: u32, peer: u32, flags: Flags) {
         let half = Half::new(peer, flags);
-        let line = &mut self.lines[id as usize];
+        let line = &mut self.peers[id as usize];
         let rest = (line.head & REST) as usize;
         if line.head & HUB != 0 {
             self.hubs[rest].put(half);
@@ -192,7 +192,7 @@ impl Lines {
 
     /// Removes the half at `id` towards `peer`, if there is one.
     pub(crate) fn take(&mut self, id: u32, peer: u32) {
-        let line = &mut self.lines[id as usize];
+        let line = &mut self.peers[id as usize];
         let rest = (line.head & REST) as usize;
         if line.head & HUB == 0 {
             if let Ok(at) = position(&line.halves[..rest], peer) {
@@ -225,7 +225,7 @@ impl Lines {
                     .sum::<usize>()
             })
             .sum();
-        self.lines.capacity() * size_of::<Line>()
+        self.peers.capacity() * size_of::<Line>()
             + self.hubs.capacity() * size_of::<Hub>()
             + self.free_hubs.capacity() * size_of::<u32>()
             + hubs
