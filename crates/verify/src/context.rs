@@ -156,14 +156,25 @@ pub(crate) struct Clock {
     pub(crate) name: &'static str,
     claim: &'static str,
     began: Instant,
+    before: Duration,
 }
 
 impl Clock {
     pub(crate) fn start(name: &'static str, claim: &'static str) -> Self {
-        Self { name, claim, began: Instant::now() }
+        Self { name, claim, began: Instant::now(), before: Duration::ZERO }
+    }
+
+    /// Stands still from here to [`Clock::resume`], for a check in two parts.
+    pub(crate) fn pause(&mut self) {
+        self.before += self.began.elapsed();
+    }
+
+    /// See [`Clock::pause`].
+    pub(crate) fn resume(&mut self) {
+        self.began = Instant::now();
     }
 
     pub(crate) fn finish(self, tally: Tally) -> Check {
-        tally.finish(self.name, self.claim, self.began.elapsed().as_secs_f64())
+        tally.finish(self.name, self.claim, (self.before + self.began.elapsed()).as_secs_f64())
     }
 }
