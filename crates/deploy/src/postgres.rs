@@ -32,6 +32,14 @@ pub enum Postgres {
 }
 
 impl Postgres {
+    /// One of its programs, if it has it: pg-embed's packages have only those that a server needs.
+    pub(crate) fn program(&self, name: &str) -> Option<PathBuf> {
+        match self {
+            Self::Installed { bin, .. } => Some(bin.join(name)).filter(|path| is_executable(path)),
+            Self::Download => None,
+        }
+    }
+
     /// Finds it. `data` are the clusters that exist already: their version decides where several are installed.
     pub fn find(cache: &Path, data: &[PathBuf]) -> Result<Self, Error> {
         let wanted = data.iter().find_map(|dir| data_version(dir));

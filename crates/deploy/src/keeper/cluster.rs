@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::try_join_all;
 use pg_embed::{
     pg_enums::PgAuthMethod,
     pg_fetch::PgFetchSettings,
@@ -83,14 +84,23 @@ impl Clusters {
                 }
             }
         }
-        let template = unfinished(first);
-        initialise(&template, first, postgres, password).await?;
-        let copies: Vec<_> = missing.iter().skip(1).map(|spec| unfinished(spec)).collect();
-        let source = template.clone();
-        // Several at once gain nothing: it is the disk's work.
-        tokio::task::spawn_blocking(move || copies.iter().try_for_each(|copy| copy_tree(&source, copy)))
-            .await
-            .map_err(|error| Error::Keeper(format!("failed to copy a database cluster: {error}")))??;
+        match postgres.program("pg_resetwal") {
+            Some(resetwal) => {
+                let template = unfinished(first);
+                initialise(&template, first, postgres, password).await?;
+                for (number, spec) in (1..).zip(missing.iter().skip(1)) {
+                    clone(&template, &unfinished(spec), number, &resetwal).await?;
+                }
+            }
+            // Copies would have one identity.
+            None => {
+                try_join_all(missing.iter().map(|spec| {
+                    let data = unfinished(spec);
+                    async move { initialise(&data, spec, postgres, password).await }
+                }))
+                .await?;
+            }
+        }
         for spec in &missing {
             let data = self.data(spec.name.as_str());
             fs::rename(unfinished(spec), &data).doing("name", data)?;
@@ -323,6 +333,43 @@ async fn ensure_password(data: &Path, spec: &wire::Cluster, password: &str) -> R
 
 fn reason(error: &tokio_postgres::Error) -> String {
     error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+}
+
+/// Copies a fresh cluster and gives the copy an identity of its own.
+///
+/// The identity (`system_identifier`) is part of the names of the slots that an edge's table synchronisation makes on the
+/// origin, so two edges with one identity would take each other's. It is the first field of pg_control, and stands in the
+/// WAL as well, which pg_resetwal writes anew, as it does for PostgreSQL's own pg_createsubscriber. A fresh cluster that was
+/// shut down has nothing in its WAL to lose.
+async fn clone(template: &Path, copy: &Path, number: u64, resetwal: &Path) -> Result<(), Error> {
+    let (from, to) = (template.to_owned(), copy.to_owned());
+    tokio::task::spawn_blocking(move || {
+        copy_tree(&from, &to)?;
+        let path = to.join("global/pg_control");
+        let mut control = fs::read(&path).doing("read", &path)?;
+        let identity = control.first_chunk_mut::<8>().ok_or_else(|| {
+            Error::Keeper(format!("{} is too short: the new cluster is broken", path.display()))
+        })?;
+        *identity = u64::from_ne_bytes(*identity).wrapping_add(number).to_ne_bytes();
+        fs::write(&path, control).doing("write", path)
+    })
+    .await
+    .map_err(|error| Error::Keeper(format!("failed to copy a database cluster: {error}")))??;
+    // `-f`: the checksum of pg_control is of the old identity.
+    let run = tokio::process::Command::new(resetwal)
+        .arg("-f")
+        .arg(copy)
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let failed =
+        |why: String| Error::Keeper(format!("failed to copy a database cluster: pg_resetwal: {why}"));
+    match tokio::time::timeout(COMMAND, run).await {
+        Ok(Ok(output)) if output.status.success() => Ok(()),
+        Ok(Ok(output)) => Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+        Ok(Err(error)) => Err(failed(error.to_string())),
+        Err(late) => Err(failed(late.to_string())),
+    }
 }
 
 /// Copies a directory of plain files and directories.

@@ -1,0 +1,110 @@
+//! Nothing of a mesh outlives who started it, however that ends.
+
+mod common;
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use common::{Mesh, Topology, kill, processes, programs_dir, state_root, until_gone};
+use hopcast_deploy::{Backend as _, Quiet};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A foreground `hopcast up`, ready.
+fn up(root: &std::path::Path, topology: &Topology) -> Child {
+    let file = root.join("topology.toml");
+    std::fs::write(&file, topology.text()).unwrap();
+    let mut child = Command::new(programs_dir().join("hopcast"))
+        .args(["up", "--file"])
+        .arg(file)
+        .env("HOPCAST_STATE", root)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("is ready")), "`up` ended early");
+    // Whatever comes later must find a reader.
+    std::thread::spawn(move || lines.count());
+    child
+}
+
+#[tokio::test]
+async fn with_up_however_it_ends() {
+    let root = state_root();
+    let topology = Topology { peers: 2, ..Topology::new("ends", 4) };
+    let mesh = Mesh::new(root.path(), "ends");
+    for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+        let mut child = up(root.path(), &topology);
+        assert!(mesh.status().await.ready);
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let status = child.wait().unwrap();
+        if signal != Signal::KILL {
+            assert_eq!(processes(&mesh.dir()), [], "an orderly `up` waits for the end ({signal:?})");
+            assert!(status.code().is_some());
+        }
+        until_gone(&mesh.dir()).await;
+        assert!(mesh.dir().join("pg/origin-db/PG_VERSION").exists(), "the data stay");
+        assert!(!mesh.dir().join("pg/origin-db/postmaster.pid").exists(), "stopped in order");
+    }
+}
+
+#[tokio::test]
+async fn with_a_killed_keeper_and_even_its_warden() {
+    let root = state_root();
+    let plan = Topology { peers: 2, ..Topology::new("orphans", 5) }.plan();
+    let mut mesh = Mesh::new(root.path(), "orphans");
+    mesh.up(&plan).await;
+    let status = mesh.status().await;
+    kill(status.node("keeper").unwrap().pid.unwrap());
+    until_gone(&mesh.dir()).await; // the warden's work
+    assert!(mesh.session.take().unwrap().ended().await.is_err());
+
+    // Both killed at once: the next `up` starts from nothing.
+    let kill_both = async |mesh: &Mesh| {
+        let keeper = mesh.status().await.node("keeper").unwrap().pid.unwrap();
+        let all = processes(&mesh.dir());
+        let (warden, _) = all.iter().find(|(_, command)| command.contains("--warden")).expect("a warden");
+        kill(*warden);
+        kill(keeper);
+        let left = processes(&mesh.dir());
+        assert!(left.iter().any(|(_, command)| command.contains("peer-1.json")), "{left:?}");
+        assert!(mesh.status().await.nodes.is_empty());
+    };
+    mesh.up(&plan).await;
+    kill_both(&mesh).await;
+    let changes = mesh.up(&plan).await;
+    assert_eq!(changes.started.len(), 5);
+    assert!(mesh.status().await.ready);
+
+    // ... and the next `down` ends them.
+    kill_both(&mesh).await;
+    let destroyed = mesh.local.destroy(false, &Quiet).await.unwrap();
+    assert!(destroyed.stopped.is_empty() && destroyed.orphans.len() >= 5, "{destroyed:?}");
+    assert_eq!(processes(&mesh.dir()), []);
+}
+
+#[tokio::test]
+async fn a_hung_keeper_does_not_keep_down_from_its_work() {
+    let root = state_root();
+    let plan = Topology { peers: 2, ..Topology::new("hung", 6) }.plan();
+    let mut mesh = Mesh::new(root.path(), "hung");
+    mesh.up(&plan).await;
+    let keeper = mesh.status().await.node("keeper").unwrap().pid.unwrap();
+    kill_process(Pid::from_raw(keeper as i32).unwrap(), Signal::STOP).unwrap();
+    mesh.local.destroy(false, &Quiet).await.unwrap();
+    assert_eq!(processes(&mesh.dir()), []);
+}
+
+#[tokio::test]
+async fn a_detached_mesh_stays() {
+    let root = state_root();
+    let plan = Topology { peers: 2, ..Topology::new("stays", 7) }.plan();
+    let mut mesh = Mesh::new(root.path(), "stays");
+    mesh.up(&plan).await;
+    mesh.session.take().unwrap().detach().await.unwrap();
+    let status = mesh.until("detached", |status| status.detached).await;
+    assert!(status.ready);
+    assert!(!processes(&mesh.dir()).is_empty());
+}
