@@ -191,7 +191,8 @@ impl Client {
             request = request.header(*name, *value);
         }
         let request = request.body(Empty::<Bytes>::new()).unwrap();
-        let joined = fastwebsockets::handshake::client(&TokioExecutor::new(), request, stream);
+        let executor = TokioExecutor::new();
+        let joined = fastwebsockets::handshake::client(&executor, request, stream);
         let (socket, response) = soon("a handshake", joined).await?;
         let subprotocol = response.headers().get("sec-websocket-protocol");
         let subprotocol = subprotocol.map(|value| value.to_str().unwrap().to_owned());
@@ -260,6 +261,11 @@ impl Client {
     /// A path to a peer, or the error.
     pub async fn ask(&mut self, target: &str) -> Value {
         self.send(&json!({"type": "request_path", "target": target})).await;
+        self.answer().await
+    }
+
+    /// The answer to a request of this client's own; what it gets as a hop of others' paths is skipped.
+    pub async fn answer(&mut self) -> Value {
         loop {
             let message = self.message().await;
             let answers = message["type"] == "error" || message["path"].is_array();
