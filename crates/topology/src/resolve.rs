@@ -33,8 +33,10 @@ const DEFAULT_COUNT: u32 = 160;
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) numbering: Numbering,
-    /// COUNT changed the number of peers: what that breaks is no error.
+    /// A variable changed the number of peers: what that breaks is no error.
     pub(crate) clipped: bool,
+    /// The variable that set the number of peers.
+    pub(crate) count_from: Option<&'static str>,
     /// The beginning of the file.
     pub(crate) file: Span,
     /// Where the shape or the import is written.
@@ -42,6 +44,12 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// "160 peers", with the variable that says so.
+    fn peers(&self) -> String {
+        let count = self.numbering.count;
+        self.count_from.map_or_else(|| format!("{count} peers"), |name| format!("{count} peers ({name})"))
+    }
+
     /// An error; a warning where COUNT may be the cause.
     fn broken(&self, code: &'static str, span: Span, message: String) -> Problem {
         if self.clipped { Problem::warning(code, span, message) } else { Problem::error(code, span, message) }
@@ -75,8 +83,9 @@ pub(crate) fn resolve(
     }
     let songs = rooms::songs(&file.songs, &file.rooms, &rooms, to);
     let limits = limits::limits(file, to);
-    limits::names(file, &context.numbering.prefix, to);
+    limits::names(file, &context.numbering.prefix, overrides.prefix.as_ref().map(|at| at.span), to);
     let addresses = addresses::addresses(file, &edges, &context, to);
+    addresses.collisions(file, &edges, &context, to);
     if to.errors() > 0 {
         return None;
     }
@@ -88,7 +97,6 @@ pub(crate) fn resolve(
         let message = format!("{} in no room: no song reaches them", context.numbering.ranges(alone));
         to.report(Problem::warning("no-room", file.rooms.span, message));
     }
-    addresses::collisions(file, &plan, to);
     Some(plan)
 }
 
@@ -104,20 +112,30 @@ fn context(
     let imports = peers.links.get().is_some_and(|links| links.import.at.is_some() || links.import.bad);
     let named = written.or(graph.map(graph::Graph::nodes)).unwrap_or(DEFAULT_COUNT).max(1);
     let mut count = overrides.count.as_ref().map_or(named, |at| at.value);
+    let mut count_from = overrides.count.as_ref().map(|_| "COUNT");
     if let Some(max) = overrides.max_count.as_ref().filter(|max| max.value < count) {
         let message = format!("{count} peers are clamped to {}", max.value);
         to.report(Problem::warning("clamped", max.span, message));
         count = max.value;
+        count_from = Some("MAX_COUNT");
     }
+    // A part that could not be read at all, not even as a table, leaves only defaults.
+    let lost = to.lost.iter().any(|lost| lost.header && lost.key.split('.').next() == Some("peers"))
+        || (file.peers.bad
+            && peers.count.at.is_none()
+            && peers.prefix.span.is_none()
+            && links_span.is_none());
+    let known =
+        !lost && !peers.count.bad && !peers.prefix.bad && (written.is_some() || !imports || graph.is_some());
     let prefix = peers.prefix.value.0.clone();
     let numbering = Numbering {
         prefix: overrides.prefix.as_ref().map_or_else(|| prefix.clone(), |at| at.value.0.clone()),
         file_prefix: prefix,
         named: named.max(count),
         count,
-        known: !peers.count.bad && !peers.prefix.bad && (written.is_some() || !imports || graph.is_some()),
+        known,
     };
-    Context { clipped: count != named, numbering, file: Span::new(0, 0..0), links_span }
+    Context { clipped: count != named, count_from, numbering, file: Span::new(0, 0..0), links_span }
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is a part of the plan, used here only")]
@@ -132,6 +150,18 @@ fn assemble(
     addresses: &addresses::Addresses,
 ) -> Option<Plan> {
     let count = context.numbering.count;
+    // Each peer's rooms by their places in the file, so that a link's rooms are what two short lists share.
+    let mut rooms_of = vec![Vec::new(); count as usize];
+    for (place, room) in rooms.iter().enumerate() {
+        for peer in &room.peers {
+            rooms_of[*peer as usize].push(place);
+        }
+    }
+    let shared = |a: u32, b: u32| {
+        let others = &rooms_of[b as usize];
+        let both = rooms_of[a as usize].iter().filter(|place| others.binary_search(place).is_ok());
+        both.map(|place| rooms[*place].name.clone()).collect()
+    };
     // Prefixes are checked so that this can't fail.
     let names: Vec<PeerName> =
         (0..count).map(|index| PeerName::new(context.numbering.name(index)).ok()).collect::<Option<_>>()?;
@@ -144,11 +174,7 @@ fn assemble(
         .map(|index| plan::Peer {
             name: name(index),
             number: index + 1,
-            rooms: rooms
-                .iter()
-                .filter(|room| room.peers.contains(&index))
-                .map(|room| room.name.clone())
-                .collect(),
+            rooms: rooms_of[index as usize].iter().map(|place| rooms[*place].name.clone()).collect(),
             neighbors: Vec::new(),
             edges: edges
                 .iter()
@@ -172,16 +198,7 @@ fn assemble(
     }
     let links = links
         .iter()
-        .map(|(&(a, b), &emulation)| plan::Link {
-            a: name(a),
-            b: name(b),
-            rooms: rooms
-                .iter()
-                .filter(|room| room.peers.contains(&a) && room.peers.contains(&b))
-                .map(|room| room.name.clone())
-                .collect(),
-            emulation,
-        })
+        .map(|(&(a, b), &emulation)| plan::Link { a: name(a), b: name(b), rooms: shared(a, b), emulation })
         .collect();
     let docker = &file.docker.value;
     let postgres = &file.postgres.value;

@@ -228,3 +228,40 @@ fn the_json_form_has_the_same_places() {
     let place = ["line", "column", "end_line", "end_column"].map(|key| json[1][key].as_u64().unwrap());
     assert_eq!(place, [2, 3, 2, 8]);
 }
+
+#[test]
+fn a_part_that_can_not_be_read_is_one_error() {
+    let rest = "\n[[rooms]]\nname = \"a\"\npeers = [\"peer-900\"]\n[[edges]]\nname = \"e\"\nnetwork = \"n\"\npeers = [\"peer-900\"]\n";
+    for (begin, line, code) in [
+        ("[peers\ncount = 1000", 1, "syntax"),
+        ("peers = 5", 1, "wrong-type"),
+        ("[peers]\ncount = \"many\"", 2, "wrong-type"),
+        ("[peers]\ncount = many", 2, "syntax"),
+        ("[peers]\ncount = 0", 2, "out-of-range"),
+        ("[peers]\ncount = 1000\nprefix = 1", 3, "wrong-type"),
+        ("[peers]\ncount = 1000\nlinks = { shape = \"rings\" }", 3, "unknown-shape"),
+        ("[peers]\ncount = 1000\n[peers.links\nshape = \"none\"", 3, "syntax"),
+        ("[peers]\ncount = 1000\n[[links]]\nbetween = [\"peer-1\", \"pear\"]", 4, "not-a-peer"),
+    ] {
+        let report = report(&format!("{begin}{rest}"), &[]);
+        assert_eq!(places(&report), [(line, code)], "{begin}\n{report}");
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_is_found_beside_other_mistakes() {
+    let text =
+        FIVE.replace("\"none\"", "\"full\"") + "[local]\ndoor = \"127.77.0.3:8080\"\n[nixos]\nhosts = 3\n";
+    let found = places(&report(&text, &[]));
+    assert_eq!(found, [(9, "no-gateway"), (19, "address-taken"), (21, "unknown-key")]);
+}
+
+#[test]
+fn what_is_no_toml_at_all_is_refused_in_few_words() {
+    for text in ["<html>\n".repeat(500), "x\n".repeat(100_000), "a".repeat(2 << 20), "\u{0}".repeat(9)] {
+        let report = report(&text, &[]);
+        assert!(report.errors() <= 65, "{}", report.errors());
+        assert!(report.render(false, 80).len() < 3 << 20);
+    }
+    assert_eq!(places(&report("", &[])), [(1, "no-room")]);
+}

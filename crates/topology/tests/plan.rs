@@ -237,3 +237,82 @@ fn a_peer_in_no_room_is_a_warning() {
     assert_eq!(codes(&warnings), ["no-room"]);
     assert!(warnings.to_string().contains("peer-3 in no room"), "{warnings}");
 }
+
+#[test]
+fn links_may_be_a_table_of_their_own() {
+    let text = FIVE.replace("links = { shape = \"ring\" }", "") + "[peers.links]\nshape = \"full\"\n";
+    // One of ten is removed by the file.
+    assert_eq!(loaded(&text, &[]).plan.links.len(), 9);
+}
+
+#[test]
+fn every_shape_takes_every_count() {
+    let shapes = [
+        "shape = \"ring\", skip = [2, 9, 200]",
+        "shape = \"random-regular\", degree = 5",
+        "shape = \"small-world\", k = 6, p = 0.3, seed = 7",
+        "shape = \"erdos-renyi\", p = 0.1",
+        "shape = \"grid\", width = 7",
+        "shape = \"grid\"",
+        "shape = \"full\"",
+        "shape = \"none\"",
+    ];
+    for shape in shapes {
+        // An even number of peers that no COUNT below is equal to.
+        let text = FIVE.replace("count = 5", "count = 200").replace("shape = \"ring\"", shape);
+        for count in 1..=160 {
+            let plan = loaded(&text, &[("COUNT", &count.to_string())]).plan;
+            assert_eq!(plan.peers.len(), count, "{shape}");
+        }
+    }
+}
+
+#[test]
+fn what_a_variable_causes_elsewhere_names_it() {
+    let small = format!("{FIVE}\n[local]\nnetwork = \"127.1.0.0/28\"\n");
+    let message = |text: &str, variables: &[(&str, &str)]| refused(text, variables).to_string();
+    let text = message(&small, &[("COUNT", "20")]);
+    assert!(text.contains("20 peers (COUNT)"), "{text}");
+    let text = message(FIVE, &[("EDGE1_PEERS", "peer-1")]);
+    assert!(text.contains("room `soul`") && text.contains("EDGE1_PEERS sets an edge's peers"), "{text}");
+    let text = message(&FIVE.replace("\"edge-db-a\"", "\"db-1\""), &[("PREFIX", "db")]);
+    assert!(text.contains("environment variable PREFIX"), "{text}");
+    let text = message(FIVE, &[("EDGE1_NETWORK", "micro-net")]);
+    assert!(text.contains("environment variable EDGE1_NETWORK"), "{text}");
+    let text = message(FIVE, &[("SIGNAL_ADDR", "127.0.0.1:7081")]);
+    assert!(text.contains("environment variable SIGNAL_ADDR") || text.contains("SIGNAL_ADDR:1:1"), "{text}");
+}
+
+#[test]
+fn seeds_and_shapes_reach_the_plan() {
+    let with = |links: &str| {
+        let text = FIVE.replace("count = 5", "count = 40").replace("shape = \"ring\"", links);
+        load(Source::new("t", &text), &[("COUNT", "39")].into_iter().collect()).unwrap().plan.links
+    };
+    let one = with("shape = \"random-regular\", degree = 4, seed = 1");
+    assert_eq!(one, with("shape = \"random-regular\", degree = 4"), "1 is the default");
+    assert_ne!(one, with("shape = \"random-regular\", degree = 4, seed = 2"));
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_refused() {
+    for (shape, code) in [
+        ("shape = \"random-regular\", degree = 5", "out-of-range"),
+        ("shape = \"random-regular\", degree = 3", "out-of-range"),
+        ("shape = \"random-regular\"", "missing-key"),
+        ("shape = \"small-world\", k = 3, p = 0.1", "out-of-range"),
+        ("shape = \"small-world\", k = 6, p = 0.1", "out-of-range"),
+        ("shape = \"small-world\", k = 2", "missing-key"),
+        ("shape = \"erdos-renyi\", p = 2", "out-of-range"),
+        ("skip = [1]", "missing-key"),
+        ("shape = \"full\", skip = [1]", "foreign-key"),
+    ] {
+        let report = refused(&FIVE.replace("shape = \"ring\"", shape), &[]);
+        assert_eq!(codes(&report), [code], "{shape}\n{report}");
+    }
+    let many = FIVE.replace("count = 5", "count = 1500").replace("shape = \"ring\"", "shape = \"full\"");
+    assert_eq!(codes(&refused(&many, &[])), ["too-many-links"]);
+    let hub = FIVE.replace("count = 5", "count = 1100").replace("shape = \"ring\"", "shape = \"full\"");
+    let report = refused(&hub, &[]);
+    assert!(report.to_string().contains("neighbours, at most 1024"), "{report}");
+}

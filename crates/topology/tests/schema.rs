@@ -26,3 +26,46 @@ fn is_a_draft_07_schema() {
 fn takes_the_shipped_file_and_its_commented_alternatives() {
     assert_eq!(complaints(init_text()), Vec::<String>::new());
 }
+
+#[test]
+fn refuses_what_the_program_refuses() {
+    let good = "[peers]\ncount = 5\n";
+    assert!(complaints(good).is_empty());
+    for bad in [
+        "[peers]\ncuont = 5\n",
+        "[peers]\ncount = 0\n",
+        "[peers]\ncount = 20001\n",
+        "[peers]\nmemory = 5\n",
+        "[peers]\nmemory = \"5 megs\"\n",
+        "[peers]\nlinks = { shape = \"rign\" }\n",
+        "[peers]\nlinks = { degree = \"4\" }\n",
+        "[[rooms]]\nname = \"a\"\n",
+        "[[rooms]]\nname = \"a b\"\npeers = []\n",
+        "[[links]]\nbetween = [\"peer-1\"]\n",
+        "[[links]]\nbetween = [\"peer-1\", \"peer-2\"]\nloss = 1.5\n",
+        "[signalling]\nlisten = \"localhost:7080\"\n",
+        "[local]\nnetwork = \"127.0.0.0\"\n",
+        "[postgres]\nport = 70000\n",
+        "[rooms]\nname = \"a\"\n",
+    ] {
+        assert!(!complaints(bad).is_empty(), "{bad}");
+        let loaded =
+            hopcast_topology::load(hopcast_topology::Source::new("t", bad), &hopcast_topology::Env::empty());
+        let codes: Vec<_> = loaded.unwrap_err().entries().map(|entry| entry.code).collect();
+        assert!(codes.iter().any(|code| *code != "no-room" && *code != "no-gateway"), "{bad} {codes:?}");
+    }
+}
+
+#[test]
+fn every_key_is_described() {
+    fn walk(value: &Value, path: &str) {
+        let Some(object) = value.as_object() else { return };
+        for (name, key) in object.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            let path = format!("{path}/{name}");
+            assert!(key["description"].as_str().is_some_and(|text| text.len() > 10), "{path}");
+            walk(key, &path);
+            walk(&key["items"], &path);
+        }
+    }
+    walk(&schema(), "");
+}

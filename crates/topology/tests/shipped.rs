@@ -56,3 +56,50 @@ fn takes_every_count_of_the_original() {
         assert_eq!(plan.edges.len(), if count < 20 { 1 } else { 2 }, "COUNT={count}");
     }
 }
+
+#[test]
+fn every_alternative_in_its_comments_is_right() {
+    // Each commented-out key alone, in its place.
+    let lines: Vec<_> = init_text().lines().collect();
+    let mut tried = 0;
+    for (at, line) in lines.iter().enumerate() {
+        let Some(key) = line.strip_prefix("# ").filter(|rest| rest.contains(" = ") && !rest.starts_with(' '))
+        else {
+            continue;
+        };
+        if ["between", "latency", "jitter", "rate", "loss", "remove"].iter().any(|name| key.starts_with(name))
+        {
+            continue; // Below, with their table.
+        }
+        let mut changed = lines.clone();
+        changed[at] = key;
+        check(&changed.join("\n"));
+        tried += 1;
+    }
+    assert!(tried >= 5, "{tried}");
+    // The commented tables of links, as a whole.
+    let from = init_text().find("# [[links]]").unwrap();
+    let until = from + init_text()[from..].find("\n\n").unwrap();
+    let tables =
+        init_text()[from..until].replace("\n# ", "\n").replace("\n#\n", "\n\n").replacen("# ", "", 1);
+    let plan = check(&init_text().replace(&init_text()[from..until], &tables));
+    assert_eq!(plan.links.len(), 320, "one more, one less");
+    // The other shapes; a random one may leave a room in pieces, but nothing else may be wrong.
+    let shapes: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("#   {")).collect();
+    assert_eq!(shapes.len(), 7);
+    for shape in shapes {
+        let inline = &shape[..=shape.find('}').unwrap()];
+        let text = init_text().replace("{ shape = \"ring\", skip = [4] }", &format!("{{{inline}"));
+        let graph = r#"{"nodes": [{"id": "peer-1"}], "links": [{"source": "peer-1", "target": "peer-1"}]}"#;
+        let read = |_: &str, _: usize| Ok(graph.to_owned());
+        if let Err(report) = load(Source::new("t", &text).with_graphs(&read), &Env::empty()) {
+            assert!(report.entries().all(|entry| entry.code == "disconnected-room"), "{inline}\n{report}");
+        }
+    }
+}
+
+fn check(text: &str) -> Plan {
+    load(Source::new("topology.toml", text), &Env::empty())
+        .unwrap_or_else(|report| panic!("{text}\n{report}"))
+        .plan
+}

@@ -1,9 +1,6 @@
 //! Who listens where: on this machine, in Docker, in the NixOS VMs.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::Ipv4Net;
 
@@ -40,14 +37,15 @@ fn from_top(net: Ipv4Net, offset: u32) -> Ipv4Addr {
 pub(crate) fn addresses(file: &File, edges: &[EdgeSet], context: &Context, to: &mut Reader) -> Addresses {
     let count = u64::from(context.numbering.count);
     let local = &file.local.value.network;
-    local_network(local, count, edges.len() as u64, to);
+    local_network(local, edges.len() as u64, context, to);
     let subnet = &file.docker.value.subnet;
-    let (peers, databases) = docker_networks(subnet, count, edges, to);
+    let (peers, databases) = docker_networks(subnet, edges, context, to);
     let port = &file.peers.value.port;
     if !port.bad && context.numbering.known && port.value.get() + count > 65535 {
         let message = format!(
-            "port {} + {count} peers is past 65535: the peers of a VM share an address",
-            port.value.get()
+            "port {} and {} go past 65535: the peers of a VM share an address",
+            port.value.get(),
+            context.peers()
         );
         let help = format!("write a port of {} or less", 65535 - count);
         to.report(Problem::error("out-of-range", port.span, message).help(help));
@@ -61,7 +59,7 @@ pub(crate) fn addresses(file: &File, edges: &[EdgeSet], context: &Context, to: &
     }
 }
 
-fn local_network(at: &At<Net>, count: u64, edges: u64, to: &mut Reader) {
+fn local_network(at: &At<Net>, edges: u64, context: &Context, to: &mut Reader) {
     let net = at.value.0;
     let loopback = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
     if !loopback.contains(&net) {
@@ -70,8 +68,8 @@ fn local_network(at: &At<Net>, count: u64, edges: u64, to: &mut Reader) {
         to.report(Problem::error("bad-network", at.span, message).help(help));
     }
     // The network's own address, the peers, the databases, the broadcast address.
-    let needed = count + edges + 3;
-    too_small(at, net, needed, &format!("{count} peers and {} databases", edges + 1), to);
+    let needed = u64::from(context.numbering.count) + edges + 3;
+    too_small(at, net, needed, &format!("{} and {} databases", context.peers(), edges + 1), to);
 }
 
 fn too_small(at: &At<Net>, net: Ipv4Net, needed: u64, what: &str, to: &mut Reader) {
@@ -85,7 +83,12 @@ fn too_small(at: &At<Net>, net: Ipv4Net, needed: u64, what: &str, to: &mut Reade
 }
 
 /// The peers' network and the databases'.
-fn docker_networks(at: &At<Net>, count: u64, edges: &[EdgeSet], to: &mut Reader) -> (Ipv4Net, Vec<Ipv4Net>) {
+fn docker_networks(
+    at: &At<Net>,
+    edges: &[EdgeSet],
+    context: &Context,
+    to: &mut Reader,
+) -> (Ipv4Net, Vec<Ipv4Net>) {
     let net = at.value.0;
     if !(8..=23).contains(&net.prefix_len()) {
         let message =
@@ -108,8 +111,8 @@ fn docker_networks(at: &At<Net>, count: u64, edges: &[EdgeSet], to: &mut Reader)
         })
         .collect();
     // Doubled, as the peers' network is half of what is written.
-    let needed = (count + 4).next_power_of_two() * 2;
-    too_small(at, net, needed, &format!("{count} peers in its lower half"), to);
+    let needed = (u64::from(context.numbering.count) + 4).next_power_of_two() * 2;
+    too_small(at, net, needed, &format!("{} in its lower half", context.peers()), to);
     if edges.len() >= 1 << DATABASE_BITS {
         let message = format!("{} edges, at most {} are possible", edges.len(), (1 << DATABASE_BITS) - 1);
         to.report(Problem::error("too-many-edges", at.span, message).help("remove some `[[edges]]`"));
@@ -164,6 +167,42 @@ impl Addresses {
         self.peers
     }
 
+    /// Nothing may listen where something else does, on this machine.
+    pub(crate) fn collisions(&self, file: &File, edges: &[EdgeSet], context: &Context, to: &mut Reader) {
+        let local = &file.local.value;
+        if local.network.bad || local.door.bad || local.signalling.bad || file.signalling.value.listen.bad {
+            return;
+        }
+        let peers = (0..context.numbering.count)
+            .map(|index| (self.local_peer(index), format!("peer {}", context.numbering.name(index))));
+        let names =
+            std::iter::once(&file.origin.value.name.value.0).chain(edges.iter().map(|edge| &edge.name));
+        let databases =
+            (0..).zip(names).map(|(index, name)| (self.local_database(index), format!("database {name}")));
+        let mut taken: Vec<_> = peers.chain(databases).collect();
+        let listen = file.signalling.value.listen.span;
+        let signalling = if local.signalling.at.is_some() { local.signalling.span() } else { listen };
+        let servers = [
+            (self.signalling(file).local, signalling, "the signalling server"),
+            (local.door.value.0, local.door.span, "the door"),
+        ];
+        for (address, span, who) in servers {
+            if let Some((other, name)) = taken.iter().find(|(other, _)| same(*other, address)) {
+                // What is at fault may be a default; then what was written is the place to look.
+                let span =
+                    [span, local.door.span, signalling, local.network.span, file.peers.value.port.span]
+                        .into_iter()
+                        .find(|span| !span.is_none())
+                        .unwrap_or(Span::NONE);
+                let message = format!("{who} would listen at {address}, where {name} listens ({other})");
+                to.report(
+                    Problem::error("address-taken", span, message).help("write another address or port"),
+                );
+            }
+            taken.push((address, who.to_owned()));
+        }
+    }
+
     /// Where the signalling server listens.
     pub(crate) fn signalling(&self, file: &File) -> plan::Signalling {
         let listen = file.signalling.value.listen.value.0;
@@ -175,42 +214,6 @@ impl Addresses {
             |listen| listen.0,
         );
         plan::Signalling { listen, local, docker: (from_top(self.peers, 1), listen.port()).into() }
-    }
-}
-
-/// Nothing may listen where something else does.
-pub(crate) fn collisions(file: &File, plan: &plan::Plan, to: &mut Reader) {
-    let local = &file.local.value;
-    let signalling = if local.signalling.at.is_some() {
-        local.signalling.span()
-    } else {
-        file.signalling.value.listen.span
-    };
-    let mut taken: BTreeMap<SocketAddr, String> = BTreeMap::new();
-    taken.extend(plan.peers.iter().map(|peer| (peer.local, format!("peer {}", peer.name))));
-    let databases = std::iter::once((plan.origin.local, &plan.origin.name));
-    let databases = databases.chain(plan.edges.iter().map(|edge| (edge.local, &edge.name)));
-    for (address, name) in databases {
-        taken.insert(address, format!("database {name}"));
-    }
-    let servers = [
-        (plan.signalling.local, signalling, "the signalling server"),
-        (plan.local.door, local.door.span, "the door"),
-    ];
-    for (address, span, who) in servers {
-        let clash = taken
-            .iter()
-            .find(|(other, _)| same(**other, address))
-            .map(|(other, name)| (*other, name.clone()));
-        if let Some((other, name)) = clash {
-            let span = [span, local.door.span, signalling, local.network.span, file.peers.value.port.span]
-                .into_iter()
-                .find(|span| !span.is_none())
-                .unwrap_or(Span::NONE);
-            let message = format!("{who} would listen at {address} where {name} listens ({other})");
-            to.report(Problem::error("address-taken", span, message).help("write another address or port"));
-        }
-        taken.insert(address, who.to_owned());
     }
 }
 

@@ -79,7 +79,7 @@ fn either(first: &At<Size>, second: &At<Size>) -> Span {
 }
 
 /// Names that share a space must differ: nodes among each other, and networks.
-pub(crate) fn names(file: &File, peer_prefix: &str, to: &mut Reader) {
+pub(crate) fn names(file: &File, peer_prefix: &str, variable: Option<Span>, to: &mut Reader) {
     let mut nodes: Named<'_> = BTreeMap::new();
     nodes.insert("signalling".to_owned(), (Span::NONE, "the signalling server"));
     let mut networks: Named<'_> = BTreeMap::new();
@@ -94,9 +94,10 @@ pub(crate) fn names(file: &File, peer_prefix: &str, to: &mut Reader) {
         let peer = text.strip_prefix(peer_prefix).and_then(|rest| rest.strip_prefix('-'));
         if peer.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())) {
             let message = format!("`{text}` is a peer's name");
-            to.report(
-                Problem::error("duplicate-name", name.span, message).help("give the database another name"),
-            );
+            // The file's own prefix would be no surprise; PREFIX is the place to look.
+            let place = variable.unwrap_or(name.span);
+            let problem = Problem::error("duplicate-name", place, message);
+            to.report(problem.help("give the database another name, or the peers another prefix"));
         }
         unique(&mut nodes, text, name.span, what, &NODE, to);
         if file.mesh.value.name.value.0.as_str().len() + text.len() > 53 {

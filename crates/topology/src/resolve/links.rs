@@ -127,7 +127,8 @@ fn fits(shape: &Shape, links: &Links, span: Span, context: &Context, to: &mut Re
     let before = to.dirt();
     let estimate = shape.estimate(u64::from(n));
     if estimate > MAX_LINKS {
-        let message = format!("about {estimate} links among {n} peers, at most {MAX_LINKS} are possible");
+        let n = context.peers();
+        let message = format!("about {estimate} links among {n}, at most {MAX_LINKS} are possible");
         to.report(
             Problem::error("too-many-links", span, message).help("take fewer peers or a sparser shape"),
         );
@@ -285,7 +286,7 @@ fn bounds(links: &LinkMap, written: &At<Vec<At<Link>>>, context: &Context, to: &
         let span = if context.links_span.is_none() { written.span } else { context.links_span };
         let message = format!(
             "{} has {degree} neighbours, at most {} are possible",
-            context.numbering.name(peer as u32),
+            context.numbering.written(peer as u32),
             limits::NEIGHBORS
         );
         to.report(

@@ -35,7 +35,12 @@ impl Numbering {
         format!("{}-{}", self.prefix, index + 1)
     }
 
-    /// Several peers as ranges: "peer-1..peer-4, peer-9".
+    /// The name that the file has for peer `index`.
+    pub(crate) fn written(&self, index: u32) -> String {
+        format!("{}-{}", self.file_prefix, index + 1)
+    }
+
+    /// Several peers as ranges, in the file's names: "peer-1..peer-4, peer-9".
     pub(crate) fn ranges(&self, peers: impl IntoIterator<Item = u32>) -> String {
         let mut runs: Vec<(u32, u32)> = Vec::new();
         for peer in peers {
@@ -49,9 +54,9 @@ impl Numbering {
             .iter()
             .take(shown)
             .map(|&(first, last)| match last - first {
-                0 => self.name(first),
-                1 => format!("{}, {}", self.name(first), self.name(last)),
-                _ => format!("{}..{}", self.name(first), self.name(last)),
+                0 => self.written(first),
+                1 => format!("{}, {}", self.written(first), self.written(last)),
+                _ => format!("{}..{}", self.written(first), self.written(last)),
             })
             .collect();
         if runs.len() > shown {

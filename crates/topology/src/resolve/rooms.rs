@@ -34,6 +34,8 @@ pub(crate) struct EdgeSet {
     pub(crate) name: DatabaseName,
     pub(crate) network: NetworkName,
     pub(crate) peers: BTreeSet<u32>,
+    /// Where its peers are written.
+    span: Span,
 }
 
 /// The rooms of the plan; those that COUNT leaves empty are dropped.
@@ -83,7 +85,12 @@ pub(crate) fn edges(edges: &At<Vec<At<Edge>>>, context: &Context, to: &mut Reade
                 continue;
             }
         }
-        sets.push(EdgeSet { name: edge.name.value.0.clone(), network: edge.network.value.0.clone(), peers });
+        sets.push(EdgeSet {
+            name: edge.name.value.0.clone(),
+            network: edge.network.value.0.clone(),
+            peers,
+            span: edge.peers.span,
+        });
     }
     (sets, all_good)
 }
@@ -91,7 +98,8 @@ pub(crate) fn edges(edges: &At<Vec<At<Edge>>>, context: &Context, to: &mut Reade
 /// Nobody is left: COUNT's doing is a warning, the file's an error.
 fn empty<T>(what: &str, name: &str, span: Span, written: &[T], context: &Context, to: &mut Reader) {
     if context.clipped && !written.is_empty() {
-        let message = format!("{what} `{name}` is dropped: COUNT leaves none of its peers");
+        let who = context.count_from.unwrap_or("COUNT");
+        let message = format!("{what} `{name}` is dropped: {who} leaves none of its peers");
         to.report(Problem::warning("dropped", span, message));
     } else {
         let message = format!("{what} `{name}` has no peers");
@@ -108,13 +116,18 @@ pub(crate) fn judge(
     context: &Context,
     to: &mut Reader,
 ) {
+    let neighbors = links.map(|links| neighbors(links, context.numbering.count));
     for room in rooms.iter().filter(|room| room.good && !room.peers.is_empty()) {
-        if let Some(links) = links {
-            connected(room, links, context, to);
+        if let Some(neighbors) = &neighbors {
+            connected(room, neighbors, context, to);
         }
         let served = edges.is_none_or(|edges| edges.iter().any(|edge| !edge.peers.is_disjoint(&room.peers)));
         if !served {
-            let message = format!("no edge's peers are in room `{}`: no song can reach it", room.name);
+            let mut message = format!("no edge's peers are in room `{}`: no song can reach it", room.name);
+            let variables = edges.into_iter().flatten().filter_map(|edge| to.texts.variable(edge.span));
+            for variable in variables {
+                message.push_str(&format!("; {variable} sets an edge's peers"));
+            }
             let help = format!(
                 "add one of {} to an edge's `peers`",
                 context.numbering.ranges(room.peers.iter().copied())
@@ -124,8 +137,18 @@ pub(crate) fn judge(
     }
 }
 
-fn connected(room: &Members, links: &LinkMap, context: &Context, to: &mut Reader) {
-    let components = components(&room.peers, links);
+/// Each peer's neighbours.
+fn neighbors(links: &LinkMap, count: u32) -> Vec<Vec<u32>> {
+    let mut neighbors = vec![Vec::new(); count as usize];
+    for &(a, b) in links.keys() {
+        neighbors[a as usize].push(b);
+        neighbors[b as usize].push(a);
+    }
+    neighbors
+}
+
+fn connected(room: &Members, neighbors: &[Vec<u32>], context: &Context, to: &mut Reader) {
+    let components = components(&room.peers, neighbors);
     if components.len() < 2 {
         return;
     }
@@ -142,7 +165,7 @@ fn connected(room: &Members, links: &LinkMap, context: &Context, to: &mut Reader
     let message =
         format!("room `{}` is not connected: its links leave {} pieces", room.name, components.len());
     let first =
-        |piece: usize| components[piece].first().map(|peer| numbering.name(*peer)).unwrap_or_default();
+        |piece: usize| components[piece].first().map(|peer| numbering.written(*peer)).unwrap_or_default();
     let help = format!(
         "link the pieces, for example with a `[[links]]` that has between = [\"{}\", \"{}\"]",
         first(0),
@@ -152,19 +175,14 @@ fn connected(room: &Members, links: &LinkMap, context: &Context, to: &mut Reader
 }
 
 /// The pieces of a room, each in order, by their first peer.
-fn components(peers: &BTreeSet<u32>, links: &LinkMap) -> Vec<BTreeSet<u32>> {
-    let mut neighbors: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for &(a, b) in links.keys().filter(|(a, b)| peers.contains(a) && peers.contains(b)) {
-        neighbors.entry(a).or_default().push(b);
-        neighbors.entry(b).or_default().push(a);
-    }
+fn components(peers: &BTreeSet<u32>, neighbors: &[Vec<u32>]) -> Vec<BTreeSet<u32>> {
     let mut left = peers.clone();
     let mut pieces = Vec::new();
     while let Some(start) = left.pop_first() {
         let mut piece = BTreeSet::from([start]);
         let mut stack = vec![start];
         while let Some(peer) = stack.pop() {
-            for &next in neighbors.get(&peer).into_iter().flatten() {
+            for &next in &neighbors[peer as usize] {
                 if left.remove(&next) {
                     piece.insert(next);
                     stack.push(next);
