@@ -10,6 +10,7 @@ mod layout;
 mod legend;
 mod render;
 mod scene;
+mod sheet;
 
 use std::collections::HashSet;
 

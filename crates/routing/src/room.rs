@@ -18,12 +18,15 @@
 
 mod changes;
 mod names;
+mod rules;
+mod seeds;
 mod view;
 
-use std::{collections::HashSet, fmt, hash::Hash};
+use std::{fmt, hash::Hash};
 
 pub use changes::{Changes, LinkChange, PeerChange};
 use names::Names;
+pub use rules::{Links, Liveness, Rules};
 use view::exists;
 pub use view::{Link, Peer};
 
@@ -35,35 +38,6 @@ use crate::{
 /// A report about a link that has ceased to exist is kept while its peer is connected, in case the other end announces the link again;
 /// not by a peer with more links and reports than this, so that reports cannot pile up.
 const REPORTS: usize = 1024;
-
-/// Which links peers may announce.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Links {
-    /// Any: a server without a file.
-    #[default]
-    Open,
-    /// Seed links only; an announcement that names another is refused whole and the earlier one stands.
-    Declared,
-}
-
-/// Which peers a path may run through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Liveness {
-    /// Those that are connected.
-    #[default]
-    Connected,
-    /// Those too that an announcement of a connected peer names: the original's looser reading.
-    Announced,
-}
-
-/// How a room reads what it is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rules {
-    /// Which links peers may announce.
-    pub links: Links,
-    /// Which peers a path may run through.
-    pub liveness: Liveness,
-}
 
 /// What the room keeps for a peer beside its links.
 #[derive(Debug, Clone, Copy, Default)]
@@ -109,66 +83,6 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
     /// An empty room.
     pub fn new(rules: Rules) -> Self {
         Self { rules, ..Self::default() }
-    }
-
-    /// Declares a seed link.
-    ///
-    /// # Errors
-    /// [`RoomError::SelfLink`].
-    pub fn seed(&mut self, a: &N, b: &N, changes: &mut Changes) -> Result<(), RoomError<N>> {
-        if a == b {
-            return Err(RoomError::SelfLink(a.clone()));
-        }
-        self.settle();
-        let (a, b) = (self.intern(a), self.intern(b));
-        self.edit(a, b, changes, |ab, ba| (ab.with(Flags::SEED, true), ba.with(Flags::SEED, true)));
-        Ok(())
-    }
-
-    /// Withdraws a seed link. Under [`Links::Declared`] announcements of it go too. Unknown ones are ignored.
-    pub fn unseed(&mut self, a: &N, b: &N, changes: &mut Changes) {
-        self.settle();
-        if let (Some(a), Some(b)) = (self.id(a), self.id(b)) {
-            self.unseed_ids(a, b, changes);
-        }
-    }
-
-    /// Makes the given links, and no others, the seed links: a changed topology.
-    ///
-    /// # Errors
-    /// [`RoomError::SelfLink`]; nothing has changed then.
-    pub fn reseed<'a>(
-        &mut self,
-        links: impl IntoIterator<Item = (&'a N, &'a N)>,
-        changes: &mut Changes,
-    ) -> Result<(), RoomError<N>>
-    where
-        N: 'a,
-    {
-        let links: Vec<_> = links.into_iter().collect();
-        if let Some((a, _)) = links.iter().find(|(a, b)| a == b) {
-            return Err(RoomError::SelfLink((*a).clone()));
-        }
-        self.settle();
-        let wanted: HashSet<_> = links
-            .into_iter()
-            .map(|(a, b)| (self.intern(a), self.intern(b)))
-            .map(|(a, b)| (a.min(b), a.max(b)))
-            .collect();
-        let gone: Vec<_> = self
-            .links()
-            .filter(|link| link.seed && !wanted.contains(&(link.a, link.b)))
-            .map(|link| (link.a, link.b))
-            .collect();
-        for (a, b) in gone {
-            self.unseed_ids(a, b, changes);
-        }
-        let mut wanted: Vec<_> = wanted.into_iter().collect();
-        wanted.sort_unstable();
-        for (a, b) in wanted {
-            self.edit(a, b, changes, |ab, ba| (ab.with(Flags::SEED, true), ba.with(Flags::SEED, true)));
-        }
-        Ok(())
     }
 
     /// A peer has connected. Its own earlier reports end. One that was connected already has been replaced by a newer connection,
@@ -288,14 +202,6 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
         *named = if on { *named + 1 } else { *named - 1 };
         self.edit(id, neighbor, changes, |ab, ba| (ab.with(Flags::ANNOUNCED, on), ba));
         self.refresh_presence(neighbor, changes);
-    }
-
-    fn unseed_ids(&mut self, a: NodeId, b: NodeId, changes: &mut Changes) {
-        self.edit(a, b, changes, |ab, ba| (ab.with(Flags::SEED, false), ba.with(Flags::SEED, false)));
-        if self.rules.links == Links::Declared {
-            self.set_announced(a, b, false, changes);
-            self.set_announced(b, a, false, changes);
-        }
     }
 
     fn disconnect(&mut self, id: NodeId, changes: &mut Changes) {

@@ -1,10 +1,11 @@
-//! The statements of the picture, from back to front.
+//! The picture: what is drawn, and over what.
+
+mod databases;
+mod rooms;
 
 use std::collections::HashMap;
 
-use graphviz_rust::dot_structures::{
-    Attribute, Edge, EdgeTy, Graph, GraphAttributes, Id, Node, NodeId, Stmt, Vertex,
-};
+use graphviz_rust::dot_structures::{Graph, GraphAttributes, Stmt};
 use hopcast_protocol::{DatabaseName, PeerName, RoomName};
 use hopcast_topology::{
     Plan,
@@ -13,18 +14,10 @@ use hopcast_topology::{
 
 use super::{
     Overlay, colour,
-    layout::{BAND, Circle, Point, runs, spread},
+    layout::{Circle, Point},
     legend::legend,
+    sheet::{Sheet, attributes, curve, inches, quoted, tenths},
 };
-
-/// Width and height of a database, before it is scaled.
-const DATABASE: (f64, f64) = (84.0, 46.0);
-/// The edges stand this far out, as a share of the circle.
-const EDGES_AT: f64 = 0.56;
-/// Length of an arrow's head.
-const HEAD: f64 = 10.0;
-/// Size of a room's name, before it is scaled.
-const ROOM_TEXT: f64 = 18.0;
 
 /// The whole picture.
 pub(super) fn scene(plan: &Plan, overlay: &Overlay) -> Graph {
@@ -36,26 +29,23 @@ pub(super) fn scene(plan: &Plan, overlay: &Overlay) -> Graph {
     // Graphviz paints lines in the order of their first ends: those of the databases lie on top.
     scene.databases();
     scene.legend();
-    Graph::Graph { id: quoted(plan.mesh.as_str()), strict: false, stmts: scene.statements }
+    Graph::Graph { id: quoted(plan.mesh.as_str()), strict: false, stmts: scene.sheet.statements }
 }
 
 struct Scene<'a> {
     plan: &'a Plan,
     overlay: &'a Overlay,
     circle: Circle,
-    /// Width and height of a database.
-    database: (f64, f64),
     /// Place on the circle.
     places: HashMap<&'a PeerName, usize>,
-    statements: Vec<Stmt>,
+    sheet: Sheet,
 }
 
 impl<'a> Scene<'a> {
     fn new(plan: &'a Plan, overlay: &'a Overlay) -> Self {
         let places = plan.peers.iter().enumerate().map(|(place, peer)| (&peer.name, place)).collect();
         let circle = Circle::of(plan.peers.len());
-        let database = (DATABASE.0 * circle.scale, DATABASE.1 * circle.scale);
-        Self { plan, overlay, circle, database, places, statements: Vec::new() }
+        Self { plan, overlay, circle, places, sheet: Sheet::default() }
     }
 
     fn defaults(&mut self) {
@@ -81,131 +71,7 @@ impl<'a> Scene<'a> {
             ])),
             GraphAttributes::Edge(attributes([("color", colour::LINK), ("penwidth", "0.9")])),
         ];
-        self.statements.extend(attributes.map(Stmt::GAttribute));
-    }
-
-    /// Each room is a band around its peers.
-    fn bands(&mut self) {
-        let outside = self.circle.band(self.plan.rooms.len()) + 4.0;
-        let text = ROOM_TEXT * self.circle.scale;
-        let wide = tenths(BAND * self.circle.scale);
-        let mut names: Vec<Point> = Vec::new();
-        for (band, room) in self.plan.rooms.iter().enumerate() {
-            let places: Vec<usize> =
-                room.peers.iter().filter_map(|peer| self.places.get(peer).copied()).collect();
-            let runs = runs(&places, self.plan.peers.len());
-            let tooltip = format!("room {}: {} peers", room.name, places.len());
-            for (n, &(first, last)) in runs.iter().enumerate() {
-                let arc = self.circle.arc(first, last, self.circle.band(band));
-                // An edge needs ends; these are not seen. No name of a peer has a colon.
-                let ends = ["from", "to"].map(|end| format!("{}:{n}:{end}", room.name));
-                for (end, at) in ends.iter().zip([arc[0], arc[arc.len() - 1]]) {
-                    self.hidden(end, at);
-                }
-                self.edge(
-                    &ends[0],
-                    &ends[1],
-                    &curve(&arc),
-                    [("color", colour::room(band)), ("penwidth", &wide), ("tooltip", &tooltip)],
-                );
-            }
-            let Some(&(first, last)) = runs.iter().max_by_key(|(first, last)| last - first) else { continue };
-            // Beside the middle of its longest run, or further along where another name stands.
-            let at = [0.5, 0.35, 0.65, 0.2, 0.8]
-                .map(|share| self.circle.angle(first as f64 + (last - first) as f64 * share))
-                .map(|angle| {
-                    let width = 0.58 * text * room.name.as_str().len() as f64;
-                    let out = angle.cos().abs() * width / 2.0 + angle.sin().abs() * text / 2.0;
-                    Point::polar(angle, outside + out)
-                });
-            let free = at.iter().find(|at| names.iter().all(|name| name.distance(**at) > 3.5 * text));
-            let at = *free.unwrap_or(&at[0]);
-            names.push(at);
-            self.node(
-                &format!("{}:name", room.name),
-                at,
-                [
-                    ("label", room.name.as_str()),
-                    ("shape", "plain"),
-                    ("style", "solid"),
-                    ("fixedsize", "false"),
-                    ("width", "0"),
-                    ("fontsize", &tenths(text)),
-                    ("fontcolor", colour::room(band)),
-                ],
-            );
-        }
-    }
-
-    /// The origin in the middle, each edge on the side of its gateways.
-    fn databases(&mut self) {
-        let plan = self.plan;
-        let count = plan.edges.len().max(1) as f64;
-        let wanted: Vec<f64> = plan
-            .edges
-            .iter()
-            .enumerate()
-            .map(|(n, edge)| {
-                let places = edge.peers.iter().filter_map(|peer| self.places.get(peer).copied());
-                let evenly = std::f64::consts::FRAC_PI_2 - std::f64::consts::TAU * n as f64 / count;
-                self.circle.direction(places).unwrap_or(evenly)
-            })
-            .collect();
-        let out = self.circle.radius * EDGES_AT;
-        // Side by side on their own circle.
-        let angles = spread(&wanted, 2.0 * (self.database.0 * 0.6 / out).min(1.0).asin());
-        for ((n, edge), &angle) in plan.edges.iter().enumerate().zip(&angles) {
-            let at = Point::polar(angle, out);
-            let colour = colour::edge(n);
-            for peer in &edge.peers {
-                let Some(&place) = self.places.get(peer) else { continue };
-                self.edge(
-                    edge.name.as_str(),
-                    peer.as_str(),
-                    &line(at, self.circle.place(place)),
-                    [
-                        ("color", colour),
-                        ("style", "dashed"),
-                        ("tooltip", &format!("{peer} is a gateway of {}", edge.name)),
-                    ],
-                );
-            }
-            let tip = boundary(at, self.database, Point::ZERO);
-            let base = tip.towards(Point::ZERO, HEAD * self.circle.scale / tip.distance(Point::ZERO));
-            self.edge(
-                plan.origin.name.as_str(),
-                edge.name.as_str(),
-                &format!("e,{tip} {}", line(Point::ZERO, base)),
-                [
-                    ("color", colour::ORIGIN),
-                    ("penwidth", &tenths(2.0 * self.circle.scale)),
-                    ("arrowsize", &tenths(self.circle.scale)),
-                    ("dir", "forward"),
-                    ("tooltip", &format!("{} replicates to {}", plan.origin.name, edge.name)),
-                ],
-            );
-            self.database(edge.name.as_str(), at, colour);
-        }
-        self.database(plan.origin.name.as_str(), Point::ZERO, colour::ORIGIN);
-    }
-
-    fn database(&mut self, name: &str, at: Point, colour: &str) {
-        let (width, height) = self.database;
-        // A name that is too long becomes smaller.
-        let text = (width * 0.92 / (0.58 * name.len() as f64)).min(14.0 * self.circle.scale);
-        self.node(
-            name,
-            at,
-            [
-                ("shape", "cylinder"),
-                ("width", &inches(width)),
-                ("height", &inches(height)),
-                ("fontsize", &tenths(text)),
-                ("fillcolor", colour),
-                ("fontcolor", "white"),
-                ("tooltip", name),
-            ],
-        );
+        self.sheet.statements.extend(attributes.map(Stmt::GAttribute));
     }
 
     fn peers(&mut self) {
@@ -253,7 +119,7 @@ impl<'a> Scene<'a> {
                 );
             }
             let at = self.circle.place(place);
-            self.node(peer.name.as_str(), at, looks.iter().map(|(key, value)| (*key, value.as_str())));
+            self.sheet.node(peer.name.as_str(), at, looks.iter().map(|(key, value)| (*key, value.as_str())));
         }
     }
 
@@ -296,7 +162,12 @@ impl<'a> Scene<'a> {
                 }
             }
             let curve = curve(&self.circle.chord(a, b));
-            self.edge(link.a.as_str(), link.b.as_str(), &curve, looks.iter().map(|(k, v)| (*k, v.as_str())));
+            self.sheet.edge(
+                link.a.as_str(),
+                link.b.as_str(),
+                &curve,
+                looks.iter().map(|(k, v)| (*k, v.as_str())),
+            );
         }
     }
 
@@ -321,51 +192,14 @@ impl<'a> Scene<'a> {
             .map_or(-std::f64::consts::FRAC_PI_2, |angle| angle + std::f64::consts::PI);
         let half = (legend.width / 2.0).hypot(legend.height / 2.0);
         // Between the origin and the links.
-        let nearest = half + self.database.0 / 2.0;
+        let nearest = half + self.database().0 / 2.0;
         let at = if nearest + half < free {
             Point::polar(away, f64::midpoint(nearest, free - half))
         } else {
             let outside = self.circle.band(self.plan.rooms.len()) + 60.0;
             Point { x: outside + legend.width / 2.0, y: 0.0 }
         };
-        self.statements.push(Stmt::Node(Node {
-            id: NodeId(quoted(":legend"), None),
-            attributes: [Attribute(Id::Plain("label".to_owned()), Id::Html(legend.html))]
-                .into_iter()
-                .chain(attributes([
-                    ("shape", "plain"),
-                    ("style", "solid"),
-                    ("fixedsize", "false"),
-                    ("width", "0"),
-                    ("fontsize", &tenths(13.0 * self.circle.scale)),
-                    ("pos", &at.to_string()),
-                    ("tooltip", "legend"),
-                ]))
-                .collect(),
-        }));
-    }
-
-    fn hidden(&mut self, name: &str, at: Point) {
-        self.node(name, at, [("shape", "point"), ("style", "invis"), ("width", "0.01")]);
-    }
-
-    fn node<'v>(&mut self, name: &str, at: Point, looks: impl IntoIterator<Item = (&'v str, &'v str)>) {
-        let mut all = attributes([("pos", at.to_string().as_str())]);
-        all.extend(attributes(looks));
-        self.statements.push(Stmt::Node(Node { id: NodeId(quoted(name), None), attributes: all }));
-    }
-
-    fn edge<'v>(
-        &mut self,
-        a: &str,
-        b: &str,
-        curve: &str,
-        looks: impl IntoIterator<Item = (&'v str, &'v str)>,
-    ) {
-        let [a, b] = [a, b].map(|end| Vertex::N(NodeId(quoted(end), None)));
-        let mut all = attributes([("pos", curve)]);
-        all.extend(attributes(looks));
-        self.statements.push(Stmt::Edge(Edge { ty: EdgeTy::Pair(a, b), attributes: all }));
+        self.sheet.html(":legend", at, &legend.html, 13.0 * self.circle.scale);
     }
 }
 
@@ -386,37 +220,4 @@ fn link_tooltip(link: &Link) -> String {
         text += &format!(" · {} % fail", emulation.loss * 100.0);
     }
     text
-}
-
-/// Where a line from elsewhere enters a database.
-fn boundary(database: Point, size: (f64, f64), from: Point) -> Point {
-    let (dx, dy) = ((from.x - database.x).abs(), (from.y - database.y).abs());
-    let across = (size.0 / 2.0 + 3.0) / dx.max(1e-9);
-    let along = (size.1 / 2.0 + 3.0) / dy.max(1e-9);
-    database.towards(from, across.min(along).min(1.0))
-}
-
-fn line(from: Point, to: Point) -> String {
-    curve(&[from, from.towards(to, 1.0 / 3.0), from.towards(to, 2.0 / 3.0), to])
-}
-
-fn curve(points: &[Point]) -> String {
-    points.iter().map(Point::to_string).collect::<Vec<_>>().join(" ")
-}
-
-fn inches(points: f64) -> String {
-    format!("{:.3}", points / 72.0)
-}
-
-fn tenths(value: f64) -> String {
-    format!("{value:.1}")
-}
-
-fn attributes<'v>(list: impl IntoIterator<Item = (&'v str, &'v str)>) -> Vec<Attribute> {
-    list.into_iter().map(|(key, value)| Attribute(Id::Plain(key.to_owned()), quoted(value))).collect()
-}
-
-/// A string of the DOT language: only the quote itself needs care (and a backslash, which Graphviz expands in labels).
-fn quoted(text: &str) -> Id {
-    Id::Escaped(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")))
 }

@@ -106,10 +106,10 @@ fn what_runs_shows() {
     let text = dot(&plan(160), &live(160));
     assert!(about(&text, r#""peer-4"["#)[0].contains("dashed"), "dead");
     assert!(!about(&text, r#""peer-5"["#)[0].contains("dashed"), "alive");
-    assert!(
-        about(&text, r#""peer-1" -- "peer-2" ["#)[0].contains("dashed"),
-        "down, whichever end comes first"
-    );
+    let down = about(&text, r#""peer-1" -- "peer-2" ["#)[0];
+    assert!(down.contains(super::colour::DEAD), "down, whichever end comes first: {down}");
+    let cut = Overlay { down: HashSet::from([(peer(9), peer(5))]), ..Overlay::default() };
+    assert!(about(&dot(&plan(160), &cut), r#""peer-5" -- "peer-9" ["#)[0].contains("dashed"));
     for hop in [r#""peer-1" -- "peer-5" ["#, r#""peer-5" -- "peer-6" ["#] {
         assert!(about(&text, hop)[0].contains(super::colour::PATH), "{hop} is on the way");
     }
