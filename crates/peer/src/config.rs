@@ -50,8 +50,7 @@ pub enum ConfigError {
 /// Reads and checks a configuration file.
 pub fn from_file(path: &Path) -> Result<PeerConfig, ConfigError> {
     let name = path.display().to_string();
-    let bytes =
-        std::fs::read(path).map_err(|error| ConfigError::Read { path: name.clone(), error })?;
+    let bytes = std::fs::read(path).map_err(|error| ConfigError::Read { path: name.clone(), error })?;
     let config = serde_json::from_slice(&bytes).map_err(|error| ConfigError::Json {
         path: name.clone(),
         line: error.line(),
@@ -134,7 +133,9 @@ pub fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<PeerConfig, Conf
             },
             "environment".to_owned(),
         ),
-        _ => Err(ConfigError::Invalid { source_name: "environment".to_owned(), problems: problems.join("\n") }),
+        _ => {
+            Err(ConfigError::Invalid { source_name: "environment".to_owned(), problems: problems.join("\n") })
+        }
     }
 }
 
@@ -152,7 +153,10 @@ fn check(config: PeerConfig, source_name: String) -> Result<PeerConfig, ConfigEr
         let _ = problems.write_fmt(text);
     };
     if config.version != CONFIG_VERSION {
-        problem(format_args!("version {} is not {CONFIG_VERSION}, the one this program reads", config.version));
+        problem(format_args!(
+            "version {} is not {CONFIG_VERSION}, the one this program reads",
+            config.version
+        ));
     }
     if let Err(error) = crate::signal::Endpoint::parse(&config.signal_url) {
         problem(format_args!("signal_url `{}`: {error}", config.signal_url));
@@ -179,10 +183,7 @@ fn check(config: PeerConfig, source_name: String) -> Result<PeerConfig, ConfigEr
             (!host.is_empty()).then_some(port)?.parse::<u16>().ok().filter(|&port| port != 0)
         });
         if port.is_none() {
-            problem(format_args!(
-                "neighbour {}: `{}` is not host:port",
-                neighbor.name, neighbor.endpoint
-            ));
+            problem(format_args!("neighbour {}: `{}` is not host:port", neighbor.name, neighbor.endpoint));
         }
         if !(0.0..=1.0).contains(&neighbor.emulation.loss) {
             problem(format_args!(
@@ -191,7 +192,10 @@ fn check(config: PeerConfig, source_name: String) -> Result<PeerConfig, ConfigEr
             ));
         }
         if neighbor.emulation.rate == Some(0) {
-            problem(format_args!("neighbour {}: a rate of 0 lets nothing through: remove the link", neighbor.name));
+            problem(format_args!(
+                "neighbour {}: a rate of 0 lets nothing through: remove the link",
+                neighbor.name
+            ));
         }
     }
     if config.limits.max_segment == 0 || config.limits.patience_ms == 0 {
@@ -224,24 +228,26 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(config.listen, "0.0.0.0:9000".parse().unwrap());
-        let endpoints: Vec<_> = config.neighbors.iter().map(|n| (n.name.as_str(), n.endpoint.as_str())).collect();
-        assert_eq!(endpoints, [
-            ("peer-2", "peer-2:9000"),
-            ("peer-5", "peer-5:8081"),
-            ("peer-6", "127.0.0.1:8082")
-        ]);
+        let endpoints: Vec<_> =
+            config.neighbors.iter().map(|n| (n.name.as_str(), n.endpoint.as_str())).collect();
+        assert_eq!(
+            endpoints,
+            [("peer-2", "peer-2:9000"), ("peer-5", "peer-5:8081"), ("peer-6", "127.0.0.1:8082")]
+        );
         assert_eq!(config.rooms.len(), 2);
         assert!(is_keyless(&config.neighbors[0].key));
     }
 
     #[test]
     fn everything_wrong_is_told_at_once() {
-        let error = env(&[("PEER_PORT", "many"), ("PEER_ROOM", "a b"), ("PEER_NEIGHBORS", "x y")]).unwrap_err();
+        let error =
+            env(&[("PEER_PORT", "many"), ("PEER_ROOM", "a b"), ("PEER_NEIGHBORS", "x y")]).unwrap_err();
         let text = error.to_string();
         for part in ["PEER_PORT `many`", "PEER_NAME", "PEER_ROOM", "PEER_NEIGHBORS"] {
             assert!(text.contains(part), "{part} in {text}");
         }
-        let error = env(&[("PEER_NAME", "a"), ("PEER_NEIGHBORS", "a,b,b"), ("SIGNAL_URL", "http://x")]).unwrap_err();
+        let error =
+            env(&[("PEER_NAME", "a"), ("PEER_NEIGHBORS", "a,b,b"), ("SIGNAL_URL", "http://x")]).unwrap_err();
         let text = error.to_string();
         for part in ["own neighbour", "listed twice", "signal_url"] {
             assert!(text.contains(part), "{part} in {text}");

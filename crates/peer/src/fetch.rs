@@ -116,7 +116,9 @@ impl Fetch<'_> {
             }
             Err(NoWay::Nobody | NoWay::Unasked) => return Ok(Err(Again::later())),
         };
-        let Some(holder) = route.holder().or(route.next.as_ref()).cloned() else { return Ok(Err(Again::later())) };
+        let Some(holder) = route.holder().or(route.next.as_ref()).cloned() else {
+            return Ok(Err(Again::later()));
+        };
         self.make_room().await;
         let outcome = {
             let _place = self.node.flights.places.acquire().await.expect("it is never closed");

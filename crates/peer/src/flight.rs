@@ -97,7 +97,12 @@ impl Flights {
     }
 
     /// Waits for a fetch, which is started unless it runs already. The flag says whether somebody else had started it.
-    pub(crate) async fn join(&self, node: &Rc<Node>, wish: Wish, deadline: Instant) -> Result<(Fetched, bool), Failure> {
+    pub(crate) async fn join(
+        &self,
+        node: &Rc<Node>,
+        wish: Wish,
+        deadline: Instant,
+    ) -> Result<(Fetched, bool), Failure> {
         let known = self.by_content.borrow().get(&wish.content).cloned();
         let collapsed = known.is_some();
         let flight = known.unwrap_or_else(|| self.start(node, wish));
@@ -110,8 +115,7 @@ impl Flights {
 
     fn start(&self, node: &Rc<Node>, wish: Wish) -> Rc<Flight> {
         let content = wish.content.clone();
-        let failure: LastFailure =
-            Rc::new(RefCell::new(Failure::unavailable("http_response_timeout", None)));
+        let failure: LastFailure = Rc::new(RefCell::new(Failure::unavailable("http_response_timeout", None)));
         let flight = Rc::new(Flight {
             result: fetch::run(node.clone(), wish, failure.clone()).boxed_local().shared(),
             listeners: Cell::new(0),

@@ -60,7 +60,11 @@ impl Gateway {
     }
 
     /// Reads a content; a blob also goes into the cache.
-    pub async fn read(self: &Rc<Self>, node: &Rc<Node>, content: &ContentId) -> Result<Option<Bytes>, SourceError> {
+    pub async fn read(
+        self: &Rc<Self>,
+        node: &Rc<Node>,
+        content: &ContentId,
+    ) -> Result<Option<Bytes>, SourceError> {
         let known = self.reads.borrow().get(content).cloned();
         let read = known.unwrap_or_else(|| {
             let (gateway, node, wanted) = (self.clone(), node.clone(), content.clone());

@@ -149,7 +149,9 @@ mod tests {
     fn entity_tags() {
         let tag = etag(&Sha256([0xab; 32]));
         let text = tag.to_str().unwrap();
-        assert!(none_match(text, &tag) && none_match("*", &tag) && none_match(&format!("\"x\", W/{text}"), &tag));
+        assert!(
+            none_match(text, &tag) && none_match("*", &tag) && none_match(&format!("\"x\", W/{text}"), &tag)
+        );
         assert!(!none_match("\"x\"", &tag) && !none_match("", &tag));
     }
 }

@@ -86,7 +86,8 @@ async fn watch(node: Rc<Node>, link: Rc<Link>) {
 async fn probe(node: &Node, link: &Rc<Link>) -> bool {
     let exchange = async {
         let mut sender = upstream::open(node, link).await.ok()?;
-        let request = Request::get("/health").header(header::HOST, &link.endpoint).body(Empty::<Bytes>::new()).ok()?;
+        let request =
+            Request::get("/health").header(header::HOST, &link.endpoint).body(Empty::<Bytes>::new()).ok()?;
         let response = sender.send_request(request).await.ok()?;
         let body = Limited::new(response.into_body(), 256).collect().await.ok()?.to_bytes();
         let mut name = body.split(|byte| *byte == b':');

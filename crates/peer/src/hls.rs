@@ -4,11 +4,7 @@
 
 use std::fmt::Write as _;
 
-use hopcast_protocol::{
-    Manifest, Rendition, Sha256, SongName,
-    manifest::Blob,
-    name::NameError,
-};
+use hopcast_protocol::{Manifest, Rendition, Sha256, SongName, manifest::Blob, name::NameError};
 
 /// The media type of playlists (RFC 8216 10).
 pub const PLAYLIST: &str = "application/vnd.apple.mpegurl";
@@ -107,7 +103,8 @@ pub fn master(manifest: &Manifest) -> String {
     for Rendition { name, bandwidth, codecs, .. } in &manifest.renditions {
         // A codecs string is from the ingest; what could end the attribute or the line stays out.
         let codecs: String = codecs.chars().filter(|c| !c.is_control() && *c != '"').collect();
-        let _ = write!(text, "#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},CODECS=\"{codecs}\"\n{name}/index.m3u8\n");
+        let _ =
+            write!(text, "#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},CODECS=\"{codecs}\"\n{name}/index.m3u8\n");
     }
     text
 }
@@ -203,13 +200,25 @@ mod tests {
     #[test]
     fn paths_that_are_no_part_of_a_song() {
         for bad in [
-            "", "demo", "demo/", "demo/x", "demo/a/b/c", "-x/master.m3u8", "demo/128k/x.ts", "demo/128k/07.ts",
-            "demo/128k/+7.ts", "demo/128k/7", "../master.m3u8", "demo/128k/7/8.ts",
+            "",
+            "demo",
+            "demo/",
+            "demo/x",
+            "demo/a/b/c",
+            "-x/master.m3u8",
+            "demo/128k/x.ts",
+            "demo/128k/07.ts",
+            "demo/128k/+7.ts",
+            "demo/128k/7",
+            "../master.m3u8",
+            "demo/128k/7/8.ts",
         ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
         let manifest = manifest(false);
-        for missing in ["demo/128k/6.ts", "demo/128k/9.ts", "demo/64k/7.ts", "demo/128k/7.aac", "demo/128k/init.mp4"] {
+        for missing in
+            ["demo/128k/6.ts", "demo/128k/9.ts", "demo/64k/7.ts", "demo/128k/7.aac", "demo/128k/init.mp4"]
+        {
             assert_eq!(blob(&manifest, parse(missing).unwrap().part), None, "{missing}");
         }
     }

@@ -49,7 +49,12 @@ impl Manifests {
         deadline: Instant,
     ) -> Result<Rc<Manifest>, Failure> {
         let now = Instant::now();
-        if self.unknown.borrow().get(song).is_some_and(|since| now.saturating_duration_since(*since) < UNKNOWN) {
+        if self
+            .unknown
+            .borrow()
+            .get(song)
+            .is_some_and(|since| now.saturating_duration_since(*since) < UNKNOWN)
+        {
             return Err(Failure::NotFound);
         }
         let known = match self.known(song, now) {
@@ -160,7 +165,13 @@ mod tests {
     use super::*;
 
     fn manifest(song: &str, revision: u64) -> Manifest {
-        Manifest { version: 1, song: SongName::new(song).unwrap(), revision, rooms: vec![], renditions: vec![] }
+        Manifest {
+            version: 1,
+            song: SongName::new(song).unwrap(),
+            revision,
+            rooms: vec![],
+            renditions: vec![],
+        }
     }
 
     #[test]
@@ -178,7 +189,11 @@ mod tests {
         let (manifests, start) = (Manifests::default(), Instant::now());
         for number in 0..50 {
             let name = format!("song-{number}");
-            manifests.put(&SongName::new(&name).unwrap(), manifest(&name, 1), start + Duration::from_secs(number));
+            manifests.put(
+                &SongName::new(&name).unwrap(),
+                manifest(&name, 1),
+                start + Duration::from_secs(number),
+            );
         }
         assert_eq!(manifests.songs().len(), SONGS);
         assert!(manifests.known(&SongName::new("song-49").unwrap(), start).is_some());

@@ -8,7 +8,10 @@ pub fn resident() -> Option<u64> {
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[expect(unsafe_code, reason = "glibc's malloc_trim, mallopt and sysconf have no safe wrapper; none takes a pointer")]
+#[expect(
+    unsafe_code,
+    reason = "glibc's malloc_trim, mallopt and sysconf have no safe wrapper; none takes a pointer"
+)]
 mod glibc {
     pub(super) fn trim() {
         // SAFETY: malloc_trim(3) may be called at any time; it takes no pointers.

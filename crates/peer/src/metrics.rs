@@ -107,19 +107,32 @@ pub(crate) fn page(node: &Node) -> String {
     );
     {
         let cache = node.cache.borrow();
-        page.one("cache_bytes", "gauge", "Bytes of blobs kept or on their way into the cache.", cache.bytes());
+        page.one(
+            "cache_bytes",
+            "gauge",
+            "Bytes of blobs kept or on their way into the cache.",
+            cache.bytes(),
+        );
         page.one("cache_limit_bytes", "gauge", "The bound of hopcast_cache_bytes.", cache.limit());
         page.one("cache_blobs", "gauge", "Blobs kept.", cache.len());
     }
     page.one("cache_hits_total", "counter", "Player's requests served from the cache.", metrics.hits.get());
-    page.one("cache_misses_total", "counter", "Player's requests that had to be fetched.", metrics.misses.get());
+    page.one(
+        "cache_misses_total",
+        "counter",
+        "Player's requests that had to be fetched.",
+        metrics.misses.get(),
+    );
     page.one("cache_evictions_total", "counter", "Blobs that made room for others.", metrics.evictions.get());
     let codes = metrics.relay_codes.borrow();
     page.many("relay_requests_total", "counter", "Relay requests by status.", "code", codes.iter());
-    page.many("relay_bytes_total", "counter", "Bytes sent to neighbours.", "role", [
-        ("relay", metrics.relayed_bytes.get()),
-        ("holder", metrics.held_bytes.get()),
-    ]);
+    page.many(
+        "relay_bytes_total",
+        "counter",
+        "Bytes sent to neighbours.",
+        "role",
+        [("relay", metrics.relayed_bytes.get()), ("holder", metrics.held_bytes.get())],
+    );
     page.one("relay_transfers", "gauge", "Transfers to neighbours under way.", node.transfers_active());
     page.one("route_waiters", "gauge", "Relay requests that wait for a broadcast.", node.route_waiters.get());
     let codes = metrics.player_codes.borrow();
@@ -127,9 +140,19 @@ pub(crate) fn page(node: &Node) -> String {
     page.one("player_bytes_total", "counter", "Bytes sent to players.", metrics.player_bytes.get());
     page.one("fetches_total", "counter", "Contents fetched over the mesh.", metrics.fetches.get());
     page.one("fetches_active", "gauge", "Contents being fetched.", node.flights.len());
-    page.one("fetch_retries_total", "counter", "Attempts that failed and were repeated.", metrics.retries.get());
+    page.one(
+        "fetch_retries_total",
+        "counter",
+        "Attempts that failed and were repeated.",
+        metrics.retries.get(),
+    );
     page.one("fetch_resumes_total", "counter", "Transfers resumed from a byte.", metrics.resumes.get());
-    page.one("fetch_corrupt_total", "counter", "Contents whose hash or signature was wrong.", metrics.corrupt.get());
+    page.one(
+        "fetch_corrupt_total",
+        "counter",
+        "Contents whose hash or signature was wrong.",
+        metrics.corrupt.get(),
+    );
     page.one("database_reads_total", "counter", "Reads from edge databases.", metrics.database_reads.get());
     page.one("database_errors_total", "counter", "Reads that failed.", metrics.database_errors.get());
     page.one("routes", "gauge", "Routes known.", node.routes.borrow().len());

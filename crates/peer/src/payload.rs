@@ -97,7 +97,9 @@ impl Payload {
                         }
                         Some(Ok(more)) => *piece = more,
                         Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                        None => return Poll::Ready(Some(Err(HopError::Broken("the body ended early".into())))),
+                        None => {
+                            return Poll::Ready(Some(Err(HopError::Broken("the body ended early".into()))));
+                        }
                     }
                 }
                 let taken = piece.split_to(most.min(piece.len()));

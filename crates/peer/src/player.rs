@@ -24,8 +24,7 @@ use crate::{
 };
 
 /// What scripts of other origins may read of a response.
-const EXPOSED: &str =
-    "Via, Server-Timing, Cache-Status, Proxy-Status, Hopcast-Route, ETag, Content-Length, Content-Range, Accept-Ranges";
+const EXPOSED: &str = "Via, Server-Timing, Cache-Status, Proxy-Status, Hopcast-Route, ETag, Content-Length, Content-Range, Accept-Ranges";
 
 /// Answers `/hls/...`.
 pub(crate) async fn handle(node: &Rc<Node>, conn: &Rc<Conn>, request: &Parts) -> Reply {
@@ -64,7 +63,10 @@ fn preflight() -> Reply {
     let mut reply = reply::empty(StatusCode::NO_CONTENT);
     let headers = reply.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Range, If-None-Match, If-Range"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("Range, If-None-Match, If-Range"),
+    );
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     reply
 }
@@ -154,7 +156,8 @@ impl Segment<'_> {
             return failed(self.node, &Failure::unavailable("connection_limit_reached", None));
         };
         self.note(&trail);
-        let range = text(header::RANGE).filter(|_| text(header::IF_RANGE).is_none_or(|wanted| wanted.as_bytes() == tag.as_bytes()));
+        let range = text(header::RANGE)
+            .filter(|_| text(header::IF_RANGE).is_none_or(|wanted| wanted.as_bytes() == tag.as_bytes()));
         let mut reply = part_of(bytes, range);
         trail.write(reply.headers_mut());
         if let Some(route) = route.and_then(|route| HeaderValue::from_str(route.as_str()).ok()) {
@@ -169,11 +172,16 @@ impl Segment<'_> {
         let headers = reply.headers_mut();
         headers.insert(header::ETAG, tag);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.kind));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
+        headers
+            .insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
         reply
     }
 
-    async fn bytes(&self, began: Instant, deadline: Instant) -> Result<(Bytes, Trail, Option<RouteId>), Failure> {
+    async fn bytes(
+        &self,
+        began: Instant,
+        deadline: Instant,
+    ) -> Result<(Bytes, Trail, Option<RouteId>), Failure> {
         let me = &self.node.config().name;
         let cached = self.node.cache.borrow_mut().get(&self.sha256);
         if let Some(bytes) = cached {
@@ -214,7 +222,8 @@ mod tests {
 
     #[test]
     fn other_peers_are_no_players_but_this_one_and_everybody_else_are() {
-        let mut config = crate::config::from_env(|name| (name == "PEER_NAME").then(|| "peer-3".to_owned())).unwrap();
+        let mut config =
+            crate::config::from_env(|name| (name == "PEER_NAME").then(|| "peer-3".to_owned())).unwrap();
         config.listen = "127.77.0.3:8080".parse().unwrap();
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         assert!(!is_other_peer(&config, ip("127.77.0.4")), "without a range nobody is refused");

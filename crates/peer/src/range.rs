@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn what_may_be_ignored_is_ignored() {
-        for odd in ["", "bytes", "bytes=", "bytes=-", "bytes=5-4", "bytes=0-1,3-4", "lines=0-1", "bytes=+1-2"] {
+        for odd in ["", "bytes", "bytes=", "bytes=-", "bytes=5-4", "bytes=0-1,3-4", "lines=0-1", "bytes=+1-2"]
+        {
             assert_eq!(wanted(Some(odd), 100), Wanted::Whole, "{odd}");
         }
         assert_eq!(wanted(None, 100), Wanted::Whole);

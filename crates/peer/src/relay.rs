@@ -76,7 +76,10 @@ async fn answer(node: &Rc<Node>, conn: &Rc<Conn>, link: &Rc<Link>, request: &Par
     }
     let parsed = request.uri.path().strip_prefix("/relay/").and_then(|rest| rest.split_once('/'));
     let Some((id, Ok(content))) = parsed.map(|(id, path)| (id, ContentId::from_path(path))) else {
-        return reply::plain(StatusCode::NOT_FOUND, "expected /relay/<route>/sha256/<hex> or /relay/<route>/manifest/<song>\n");
+        return reply::plain(
+            StatusCode::NOT_FOUND,
+            "expected /relay/<route>/sha256/<hex> or /relay/<route>/manifest/<song>\n",
+        );
     };
     let route = match find_route(node, id).await {
         Some(route) if route.prev.as_ref() == Some(&link.name) => route,
@@ -216,7 +219,8 @@ impl Transfer<'_> {
             }
             return reply;
         }
-        let len = upstream.headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
+        let len =
+            upstream.headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
         let most = self.node.config().limits.max_segment;
         match len {
             Some(len) if len <= most => {

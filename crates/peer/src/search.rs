@@ -1,6 +1,6 @@
 //! Which holders a fetch no longer asks, and when it is certain that nobody has the content.
 //!
-//! Pure. Holders that lied stay excluded; others get another chance when nobody else is left.
+//! Pure. Whoever is left out gets another chance when nobody else is left: a holder may be blamed for what a relay did.
 
 use hopcast_protocol::PeerName;
 
@@ -65,9 +65,7 @@ impl Search {
         if said_no && self.unable.is_empty() && self.liars.is_empty() {
             return true;
         }
-        self.not_held.clear();
-        self.unable.clear();
-        self.last = None;
+        *self = Self { missing_here: self.missing_here, ..Self::default() };
         false
     }
 }
@@ -100,13 +98,13 @@ mod tests {
     }
 
     #[test]
-    fn liars_stay_out() {
+    fn liars_come_first_and_prove_nothing() {
         let mut search = Search::default();
         search.not_held(&peer(1));
         search.lied(&peer(2));
         assert_eq!(search.exclude(), [peer(2), peer(1)]);
-        assert!(!search.nobody_left());
-        assert_eq!(search.exclude(), [peer(2)]);
+        assert!(!search.nobody_left(), "a lie is no proof that it does not exist");
+        assert!(search.exclude().is_empty());
     }
 
     #[test]

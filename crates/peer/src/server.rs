@@ -99,10 +99,15 @@ fn small(node: &Node, head: &http::request::Parts) -> Reply {
             }
             reply::plain(StatusCode::OK, names)
         }
-        "/metrics" => reply::text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::page(node)),
+        "/metrics" => {
+            reply::text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::page(node))
+        }
         "/" => reply::text(StatusCode::OK, "text/html; charset=utf-8", page::page(node, head.uri.query())),
         "/hops" => reply::text(StatusCode::OK, "application/json", node.last.borrow().json()),
-        _ => reply::plain(StatusCode::NOT_FOUND, "nothing here: try /, /health, /peers, /metrics or /hls/<song>/master.m3u8\n"),
+        _ => reply::plain(
+            StatusCode::NOT_FOUND,
+            "nothing here: try /, /health, /peers, /metrics or /hls/<song>/master.m3u8\n",
+        ),
     };
     reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply

@@ -61,12 +61,18 @@ fn way(error: &str) -> Fault {
 }
 
 /// Asks along a route. `Ok` means that `part` has all that was announced.
-pub(crate) async fn run(node: &Rc<Node>, route: &Rc<Route>, wish: &Wish, part: &mut Part) -> Result<Trail, Fault> {
+pub(crate) async fn run(
+    node: &Rc<Node>,
+    route: &Rc<Route>,
+    wish: &Wish,
+    part: &mut Part,
+) -> Result<Trail, Fault> {
     let Some(next) = &route.next else { return Err(way("proxy_loop_detected")) };
     let Some(link) = node.link(next) else { return Err(way("destination_unavailable")) };
     let path = format!("/relay/{}/{}", route.id, wish.content.path());
     let range = (!part.bytes.is_empty()).then(|| range::from_byte(part.bytes.len() as u64));
-    let ask = upstream::request(node, &link, &Method::GET, &path, range.as_deref(), link::patience(route.hops));
+    let ask =
+        upstream::request(node, &link, &Method::GET, &path, range.as_deref(), link::patience(route.hops));
     let gone = async {
         retired(node, route).await;
         sleep(RETIRED).await;
@@ -86,7 +92,13 @@ pub(crate) async fn run(node: &Rc<Node>, route: &Rc<Route>, wish: &Wish, part: &
     Ok(trail)
 }
 
-async fn receive(node: &Node, route: &Route, wish: &Wish, part: &mut Part, upstream: Upstream) -> Result<(), Fault> {
+async fn receive(
+    node: &Node,
+    route: &Route,
+    wish: &Wish,
+    part: &mut Part,
+    upstream: Upstream,
+) -> Result<(), Fault> {
     let mut body = upstream.body;
     let limit = usize::try_from(node.config().limits.max_segment).unwrap_or(usize::MAX);
     let most = wish.length.map_or(limit, |length| length as usize);
@@ -107,7 +119,9 @@ async fn receive(node: &Node, route: &Route, wish: &Wish, part: &mut Part, upstr
             }
             Some(Ok(piece)) => part.push(&piece),
             // What breaks behind the last byte breaks nothing.
-            Some(Err(_)) if wish.length.is_some_and(|length| part.bytes.len() == length as usize) => return Ok(()),
+            Some(Err(_)) if wish.length.is_some_and(|length| part.bytes.len() == length as usize) => {
+                return Ok(());
+            }
             Some(Err(error)) => return Err(way(error.token())),
             None if wish.length.is_some_and(|length| part.bytes.len() != length as usize) => {
                 part.clear();
@@ -175,10 +189,16 @@ fn reported(status: &str, route: &Route, code: StatusCode) -> Fault {
     let by = fields.next().unwrap_or_default();
     let error = fields
         .find_map(|field| field.strip_prefix("error="))
-        .filter(|error| !error.is_empty() && error.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+        .filter(|error| {
+            !error.is_empty() && error.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        })
         .unwrap_or(if code.is_server_error() { "proxy_internal_response" } else { "http_protocol_error" })
         .to_owned();
-    if route.holder().is_some_and(|holder| holder.as_str() == by) { Fault::Unable(error) } else { Fault::Way(error) }
+    if route.holder().is_some_and(|holder| holder.as_str() == by) {
+        Fault::Unable(error)
+    } else {
+        Fault::Way(error)
+    }
 }
 
 #[cfg(test)]

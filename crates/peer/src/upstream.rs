@@ -133,10 +133,22 @@ async fn exchange(
     }
 }
 
-fn build(node: &Node, link: &Link, method: &Method, path: &str, range: Option<&str>) -> Request<Empty<Bytes>> {
+fn build(
+    node: &Node,
+    link: &Link,
+    method: &Method,
+    path: &str,
+    range: Option<&str>,
+) -> Request<Empty<Bytes>> {
     let config = node.config();
-    let auth =
-        RelayAuth::sign(&link.key, method.as_str(), path, range.unwrap_or_default(), &config.name, unix_now());
+    let auth = RelayAuth::sign(
+        &link.key,
+        method.as_str(),
+        path,
+        range.unwrap_or_default(),
+        &config.name,
+        unix_now(),
+    );
     let mut request = Request::builder()
         .method(method)
         .uri(path)

@@ -100,7 +100,12 @@ pub struct Room {
 
 impl Room {
     /// A room that is not connected yet.
-    pub fn new(peer: &PeerName, membership: RoomMembership, neighbors: Vec<PeerName>, gateway: bool) -> Rc<Self> {
+    pub fn new(
+        peer: &PeerName,
+        membership: RoomMembership,
+        neighbors: Vec<PeerName>,
+        gateway: bool,
+    ) -> Rc<Self> {
         let name = membership.name.clone();
         let mut outbox = Outbox::new(peer.clone(), name.clone());
         outbox.set_neighbors(neighbors);
@@ -164,15 +169,17 @@ impl Room {
     /// Takes a message of the server's. Returns the route that it brought, for whoever waits for a broadcast.
     fn receive(&self, message: ServerMessage, routes: &mut Routes, now: Instant) -> Received {
         match message {
-            ServerMessage::Path { path, route: Some(id), room: _, prev, next, hops: Some(hops), id: asked } => {
-                let route = Rc::new(Route {
-                    id,
-                    room: self.name.clone(),
-                    prev,
-                    next,
-                    hops,
-                    path: path.into(),
-                });
+            ServerMessage::Path {
+                path,
+                route: Some(id),
+                room: _,
+                prev,
+                next,
+                hops: Some(hops),
+                id: asked,
+            } => {
+                let route =
+                    Rc::new(Route { id, room: self.name.clone(), prev, next, hops, path: path.into() });
                 routes.insert(route.clone(), now);
                 if let Some(reply) = asked.and_then(|id| self.pending.borrow_mut().remove(&id)) {
                     let _ = reply.send(Ok(route)); // whoever asked may have left
@@ -187,7 +194,9 @@ impl Room {
             ServerMessage::Error { code, message, id } => {
                 if let Some(reply) = id.and_then(|id| self.pending.borrow_mut().remove(&id)) {
                     let _ = reply.send(Err(match code {
-                        ErrorCode::NoHolder | ErrorCode::NoPath | ErrorCode::UnknownPeer => AskError::NoHolder,
+                        ErrorCode::NoHolder | ErrorCode::NoPath | ErrorCode::UnknownPeer => {
+                            AskError::NoHolder
+                        }
                         _ => AskError::Refused(message),
                     }));
                     return Received::Nothing;

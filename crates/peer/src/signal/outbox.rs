@@ -219,10 +219,8 @@ mod tests {
         outbox.hold(Sha256([2; 32]));
         outbox.drop_held(&Sha256([1; 32]));
         outbox.link(&peer("peer-2"), false);
-        let kinds: Vec<_> = drain(&mut outbox)
-            .iter()
-            .map(|text| text.split('"').nth(3).unwrap().to_owned())
-            .collect();
+        let kinds: Vec<_> =
+            drain(&mut outbox).iter().map(|text| text.split('"').nth(3).unwrap().to_owned()).collect();
         assert_eq!(kinds, ["link", "drop", "hold", "request_path"]);
     }
 
@@ -251,8 +249,9 @@ mod tests {
         outbox.link(&peer("peer-5"), false);
         drain(&mut outbox);
         outbox.set_neighbors(vec![peer("peer-2")]);
-        assert_eq!(drain(&mut outbox), [
-            r#"{"type":"announce","peer":"peer-1","room":"rock","neighbors":["peer-2"]}"#
-        ]);
+        assert_eq!(
+            drain(&mut outbox),
+            [r#"{"type":"announce","peer":"peer-1","room":"rock","neighbors":["peer-2"]}"#]
+        );
     }
 }

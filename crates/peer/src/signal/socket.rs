@@ -109,8 +109,12 @@ async fn connect(node: &Node, room: &Room) -> Result<Stream, String> {
             let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
             match response.status() {
                 StatusCode::SWITCHING_PROTOCOLS => Ok(response),
-                StatusCode::UNAUTHORIZED => Err("the server does not take this peer's token (401)".to_owned()),
-                StatusCode::FORBIDDEN => Err("the server's topology has no such peer in this room (403)".to_owned()),
+                StatusCode::UNAUTHORIZED => {
+                    Err("the server does not take this peer's token (401)".to_owned())
+                }
+                StatusCode::FORBIDDEN => {
+                    Err("the server's topology has no such peer in this room (403)".to_owned())
+                }
                 status => Err(format!("the server answered {status}")),
             }
         };
@@ -144,7 +148,12 @@ async fn session(node: &Rc<Node>, room: &Rc<Room>, Stream { stream, early }: Str
 
 type Reader = FragmentCollectorRead<tokio::io::Chain<Cursor<Bytes>, tcp::OwnedReadHalf>>;
 
-async fn listen(node: &Rc<Node>, room: &Rc<Room>, mut reader: Reader, pongs: &RefCell<VecDeque<Vec<u8>>>) -> End {
+async fn listen(
+    node: &Rc<Node>,
+    room: &Rc<Room>,
+    mut reader: Reader,
+    pongs: &RefCell<VecDeque<Vec<u8>>>,
+) -> End {
     loop {
         let mut unused = |_: Frame<'_>| async { Ok::<_, WebSocketError>(()) };
         let frame = match timeout(SILENCE, reader.read_frame(&mut unused)).await {

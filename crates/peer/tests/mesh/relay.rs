@@ -26,8 +26,11 @@ fn three_hops_with_the_path_reversed_in_via() {
     assert!(segment.header("cache-control").contains("immutable"));
     assert!(segment.header("cache-status").ends_with("peer-4; fwd=uri-miss; stored"));
     assert!(segment.header("hopcast-route").starts_with("e-"));
-    let hops: Vec<_> =
-        segment.header("server-timing").split(", ").map(|entry| entry.split(";dur=").next().unwrap()).collect();
+    let hops: Vec<_> = segment
+        .header("server-timing")
+        .split(", ")
+        .map(|entry| entry.split(";dur=").next().unwrap())
+        .collect();
     assert_eq!(hops, ["peer-1", "peer-2", "peer-3", "peer-4"]);
 
     let again = mesh.segment(4, 1);

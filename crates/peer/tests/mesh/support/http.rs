@@ -33,8 +33,22 @@ impl Response {
 }
 
 /// Sends a request and leaves the reading to the caller.
-pub(crate) fn open(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> BufReader<TcpStream> {
-    let mut stream = TcpStream::connect(to).expect("the peer listens");
+pub(crate) fn open(
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> BufReader<TcpStream> {
+    send(TcpStream::connect(to).expect("the peer listens"), to, method, path, headers)
+}
+
+fn send(
+    mut stream: TcpStream,
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> BufReader<TcpStream> {
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut text = format!("{method} {path} HTTP/1.1\r\nHost: {to}\r\n");
     for (name, value) in headers {
@@ -48,7 +62,8 @@ pub(crate) fn open(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &
 pub(crate) fn head(reader: &mut BufReader<TcpStream>) -> (u16, Vec<(String, String)>) {
     let mut line = String::new();
     reader.read_line(&mut line).expect("a status line");
-    let status = line.split(' ').nth(1).unwrap_or_else(|| panic!("no status line: {line:?}")).parse().unwrap();
+    let status =
+        line.split(' ').nth(1).unwrap_or_else(|| panic!("no status line: {line:?}")).parse().unwrap();
     let mut headers = vec![];
     loop {
         let mut line = String::new();
@@ -60,10 +75,22 @@ pub(crate) fn head(reader: &mut BufReader<TcpStream>) -> (u16, Vec<(String, Stri
 }
 
 pub(crate) fn request(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
-    let mut reader = open(to, method, path, headers);
+    exchange(TcpStream::connect(to).expect("the peer listens"), to, method, path, headers)
+}
+
+fn exchange(
+    stream: TcpStream,
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Response {
+    let mut reader = send(stream, to, method, path, headers);
     let (status, headers) = head(&mut reader);
-    let length = headers.iter().find(|(name, _)| name == "content-length").map(|(_, value)| value.parse().unwrap());
-    let wanted = if method == "HEAD" || status == 304 || status == 204 { 0 } else { length.expect("a length") };
+    let length =
+        headers.iter().find(|(name, _)| name == "content-length").map(|(_, value)| value.parse().unwrap());
+    let wanted =
+        if method == "HEAD" || status == 304 || status == 204 { 0 } else { length.expect("a length") };
     let mut body = vec![];
     let whole = reader.take(wanted).read_to_end(&mut body).is_ok() && body.len() as u64 == wanted;
     Response { status, headers, body, whole }
@@ -82,4 +109,16 @@ pub(crate) fn relay(to: SocketAddr, from: &PeerName, key: &LinkKey, path: &str, 
         headers.push(("Range", range));
     }
     get(to, path, &headers)
+}
+
+/// A GET from a given source address.
+pub(crate) fn get_from(from: std::net::IpAddr, to: SocketAddr, path: &str) -> Response {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from, 0)).unwrap();
+        socket.connect(to).await.unwrap().into_std().unwrap()
+    });
+    stream.set_nonblocking(false).unwrap();
+    exchange(stream, to, "GET", path, &[])
 }

@@ -12,8 +12,8 @@ use std::{
 };
 
 use hopcast_protocol::{
-    Emulation, MeshName, MeshSecret, NeighborConfig, PeerConfig, PeerLimits, PeerName, RoomMembership, RoomName,
-    config::CONFIG_VERSION,
+    Emulation, MeshName, MeshSecret, NeighborConfig, PeerConfig, PeerLimits, PeerName, RoomMembership,
+    RoomName, config::CONFIG_VERSION,
 };
 
 use self::{http::Response, peer::PeerThread, signalling::Stub, song::Song};
@@ -53,7 +53,13 @@ impl Mesh {
     }
 
     /// The same with a song of `segments` segments of `length` bytes each.
-    pub(crate) fn with_song(net: u8, links: &[(u8, u8)], gateways: &[u8], segments: usize, length: usize) -> Self {
+    pub(crate) fn with_song(
+        net: u8,
+        links: &[(u8, u8)],
+        gateways: &[u8],
+        segments: usize,
+        length: usize,
+    ) -> Self {
         let secret = MeshSecret([net; 32]);
         let song = Song::new(&secret, &[room("rock")], segments, length);
         let stub = Stub::start(SocketAddr::from((Ipv4Addr::new(127, 78, net, 250), 7080)));
@@ -148,6 +154,15 @@ impl Mesh {
         self.peers.insert(number, PeerThread::start(config, song));
     }
 
+    /// Starts one more gateway, linked to one peer, which is told of it.
+    pub(crate) fn gateway(&mut self, number: u8, neighbor: u8) {
+        self.link(number, neighbor, Emulation::default());
+        let config = self.configs[&neighbor].clone();
+        self.peers[&neighbor].with(move |peer, _| peer.reload(config).unwrap());
+        self.gateways.push(number);
+        self.start(number);
+    }
+
     /// Kills a peer: its sockets are closed, nothing is said.
     pub(crate) fn kill(&mut self, number: u8) {
         self.peers.remove(&number).expect("it runs").kill();
@@ -159,7 +174,8 @@ impl Mesh {
             for membership in &self.configs[number].rooms {
                 until(&format!("peer-{number} in {}", membership.name), || {
                     self.stub.knows(&name(*number), &membership.name)
-                        && (!self.gateways.contains(number) || self.stub.holds_all(&name(*number), &membership.name))
+                        && (!self.gateways.contains(number)
+                            || self.stub.holds_all(&name(*number), &membership.name))
                 });
             }
         }

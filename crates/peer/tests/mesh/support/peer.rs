@@ -38,7 +38,8 @@ impl PeerThread {
                     }
                     sources.push(memory.clone());
                 }
-                let peer = Peer::start(config, Box::new(move |_| sources.clone())).expect("the address is free");
+                let peer =
+                    Peer::start(config, Box::new(move |_| sources.clone())).expect("the address is free");
                 started.send(()).unwrap();
                 let killed = async {
                     while let Some(order) = received.recv().await {
@@ -56,7 +57,10 @@ impl PeerThread {
     }
 
     /// Does something on the peer's thread and waits for the result.
-    pub(crate) fn with<T: Send + 'static>(&self, what: impl FnOnce(&Peer, &Memory) -> T + Send + 'static) -> T {
+    pub(crate) fn with<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&Peer, &Memory) -> T + Send + 'static,
+    ) -> T {
         let (reply, result) = mpsc::channel();
         let order: Order = Box::new(move |peer, memory| {
             let _ = reply.send(what(peer, memory));

@@ -138,6 +138,13 @@ impl Stub {
         let _ = self.state().rooms[room].connections[peer].1.send(Out::Close(code));
     }
 
+    /// From now on the stub believes that the peer holds it.
+    pub(crate) fn pretend(&self, peer: &PeerName, room: &RoomName, content: &ContentId) {
+        let mut state = self.state();
+        let room = state.rooms.get_mut(room).unwrap();
+        room.held.entry(peer.clone()).or_default().insert(content.to_string());
+    }
+
     /// Broadcasts a route that nobody asked for.
     pub(crate) fn broadcast(&self, room: &RoomName, path: &[PeerName]) -> RouteId {
         self.state().broadcast(room, path, None)
@@ -146,11 +153,6 @@ impl Stub {
     /// The operator retires a route.
     pub(crate) fn retire(&self, room: &RoomName, route: &RouteId) {
         self.state().retire(room, |id, _| id == route);
-    }
-
-    /// How many paths were broadcast in a room.
-    pub(crate) fn paths(&self, room: &RoomName) -> Vec<Vec<PeerName>> {
-        self.state().rooms[room].routes.iter().map(|(_, path)| path.clone()).collect()
     }
 }
 
@@ -161,7 +163,12 @@ impl Drop for Stub {
 }
 
 impl State {
-    fn broadcast(&mut self, room: &RoomName, path: &[PeerName], asked: Option<(&PeerName, Option<u64>)>) -> RouteId {
+    fn broadcast(
+        &mut self,
+        room: &RoomName,
+        path: &[PeerName],
+        asked: Option<(&PeerName, Option<u64>)>,
+    ) -> RouteId {
         let deaf = self.deaf.clone();
         let state = self.rooms.get_mut(room).unwrap();
         // One route for each (requester, holder, room) while its path stays the same.
@@ -192,7 +199,8 @@ impl State {
 
     fn retire(&mut self, room: &RoomName, gone: impl Fn(&RouteId, &[PeerName]) -> bool) {
         let state = self.rooms.get_mut(room).unwrap();
-        let (down, kept) = std::mem::take(&mut state.routes).into_iter().partition(|(id, path)| gone(id, path));
+        let (down, kept) =
+            std::mem::take(&mut state.routes).into_iter().partition(|(id, path)| gone(id, path));
         state.routes = kept;
         let down: Vec<(RouteId, Vec<PeerName>)> = down;
         for (route, path) in down {
@@ -232,7 +240,9 @@ impl State {
                 } else {
                     state.down.insert(link);
                     let ends = [peer.clone(), neighbor];
-                    self.retire(room, |_, path| path.windows(2).any(|hop| hop.iter().all(|end| ends.contains(end))));
+                    self.retire(room, |_, path| {
+                        path.windows(2).any(|hop| hop.iter().all(|end| ends.contains(end)))
+                    });
                 }
             }
             ClientMessage::RequestPath { target, content, exclude, id } => {
@@ -242,18 +252,18 @@ impl State {
                         candidate != peer
                             && !exclude.contains(candidate)
                             && (state.all.contains(candidate)
-                                || state.held.get(candidate).is_some_and(|held| held.contains(&content.to_string())))
+                                || state
+                                    .held
+                                    .get(candidate)
+                                    .is_some_and(|held| held.contains(&content.to_string())))
                     }
                     _ => false,
                 });
-                match found {
-                    Some(path) => {
-                        self.broadcast(room, &path, Some((peer, id)));
-                    }
-                    None => {
-                        let (code, message) = (ErrorCode::NoHolder, "nobody reachable holds it".to_owned());
-                        state.send(peer, &ServerMessage::Error { code, message, id });
-                    }
+                if let Some(path) = found {
+                    self.broadcast(room, &path, Some((peer, id)));
+                } else {
+                    let (code, message) = (ErrorCode::NoHolder, "nobody reachable holds it".to_owned());
+                    state.send(peer, &ServerMessage::Error { code, message, id });
                 }
             }
         }
@@ -305,7 +315,8 @@ async fn accept(listener: tokio::net::TcpListener, state: Arc<Mutex<State>>) {
         let (state, _tasks) = (state.clone(), tasks.clone());
         tokio::task::spawn_local(async move {
             let service = service_fn(move |request| upgrade(request, state.clone()));
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+            let _ =
+                http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
         });
     }
 }
@@ -316,7 +327,11 @@ async fn upgrade(
 ) -> Result<Response<Empty<bytes::Bytes>>, fastwebsockets::WebSocketError> {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let field = |name: &str| {
-        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned()
+        query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+            .unwrap_or_default()
+            .to_owned()
     };
     let (peer, room) = (PeerName::new(field("peer")).unwrap(), RoomName::new(field("room")).unwrap());
     let (mut response, socket) = fastwebsockets::upgrade::upgrade(&mut request)?;

@@ -1,6 +1,8 @@
 //! A song of bytes that no decoder would like, but every hash does.
 
-use hopcast_protocol::{Manifest, MeshSecret, Rendition, RenditionName, RoomName, Segment, Sha256, SignedManifest, SongName};
+use hopcast_protocol::{
+    Manifest, MeshSecret, Rendition, RenditionName, RoomName, Segment, Sha256, SignedManifest, SongName,
+};
 
 #[derive(Clone)]
 pub(crate) struct Song {
@@ -10,8 +12,9 @@ pub(crate) struct Song {
 
 impl Song {
     pub(crate) fn new(secret: &MeshSecret, rooms: &[RoomName], count: usize, length: usize) -> Self {
-        let segments: Vec<Vec<u8>> =
-            (0..count).map(|number| (0..length).map(|at| (at * 31 + at / 251 + number * 7) as u8).collect()).collect();
+        let segments: Vec<Vec<u8>> = (0..count)
+            .map(|number| (0..length).map(|at| (at * 31 + at / 251 + number * 7) as u8).collect())
+            .collect();
         let manifest = Self::sign(secret, "demo", 1, rooms, &segments);
         Self { manifest, segments }
     }
