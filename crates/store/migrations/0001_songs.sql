@@ -72,11 +72,15 @@ CREATE TABLE hopcast.identity (
 );
 INSERT INTO hopcast.identity DEFAULT VALUES;
 
--- On the origin: the edges that were ever subscribed, and each one's slot.
+-- On the origin: the subscribed edges, each with its slot and with what is unique in the names of the slots that it copies
+-- tables through. Clusters copied from one template share their system identifier, and would give their subscriptions one
+-- number: then each would take the other's slots for its own.
 CREATE TABLE hopcast.edges (
     name              text PRIMARY KEY,
     slot              text NOT NULL UNIQUE,
-    system_identifier text NOT NULL          -- the edge's, as it stands in the names of its table synchronisation slots
+    system_identifier text NOT NULL,
+    subscription      oid NOT NULL,
+    UNIQUE (system_identifier, subscription)
 );
 
 -- On an edge: the origin whose rows these are.

@@ -89,17 +89,28 @@ impl Admin {
     async fn drop_departed(&self, edges: &[DatabaseName]) -> Result<Vec<String>, Error> {
         let what = "drop the slots of edges that left";
         let staying: Vec<&str> = edges.iter().map(DatabaseName::as_str).collect();
-        let sql =
-            "SELECT name, slot, system_identifier FROM hopcast.edges WHERE name <> ALL ($1) ORDER BY name";
+        let sql = "SELECT name FROM hopcast.edges WHERE name <> ALL ($1) ORDER BY name";
         let mut dropped = Vec::new();
         for row in self.client().query(sql, &[&staying]).await.doing(what)? {
-            let (name, slot, cluster): (String, String, String) = (row.get(0), row.get(1), row.get(2));
-            self.drop_slot(&slot).await?;
-            self.client().execute("DELETE FROM hopcast.edges WHERE name = $1", &[&name]).await.doing(what)?;
-            self.drop_synchronisation_slots(&cluster).await?;
+            let name: String = row.get(0);
+            self.forget_edge(&name).await?;
             dropped.push(name);
         }
         Ok(dropped)
+    }
+
+    /// Drops an edge's slot, and the slots that an interrupted copy of its tables left behind, named
+    /// `pg_<subscription>_sync_<table>_<system identifier>`; then the record of it.
+    pub(crate) async fn forget_edge(&self, name: &str) -> Result<(), Error> {
+        let what = format!("forget the subscription of {name}");
+        let slots = "SELECT s.slot_name::text FROM pg_replication_slots s, hopcast.edges e \
+                     WHERE e.name = $1 AND s.database = current_database() AND (s.slot_name::text = e.slot \
+                        OR s.slot_name::text ~ ('^pg_' || e.subscription || '_sync_[0-9]+_' || e.system_identifier || '$'))";
+        for row in self.client().query(slots, &[&name]).await.doing(&what)? {
+            self.drop_slot(row.get(0)).await?;
+        }
+        self.client().execute("DELETE FROM hopcast.edges WHERE name = $1", &[&name]).await.doing(&what)?;
+        Ok(())
     }
 
     /// Drops a slot; ends the walsender that is using it first, which a lost edge can leave behind for minutes.
@@ -134,20 +145,5 @@ impl Admin {
             }
         })
         .await
-    }
-
-    /// Drops the slots that a cluster's interrupted table synchronisation left behind, named
-    /// `pg_<subscription>_sync_<table>_<system identifier>`. Clusters copied from one template share the identifier: as
-    /// long as another edge has it, they stay.
-    pub(crate) async fn drop_synchronisation_slots(&self, cluster: &str) -> Result<(), Error> {
-        let what = "drop slots of an interrupted table synchronisation";
-        let sql = "SELECT slot_name::text FROM pg_replication_slots \
-                   WHERE slot_name::text ~ ('^pg_[0-9]+_sync_[0-9]+_' || $1 || '$') AND NOT active \
-                     AND database = current_database() \
-                     AND NOT EXISTS (SELECT FROM hopcast.edges WHERE system_identifier = $1)";
-        for row in self.client().query(sql, &[&cluster]).await.doing(what)? {
-            self.drop_slot(row.get(0)).await?;
-        }
-        Ok(())
     }
 }

@@ -136,6 +136,13 @@ impl Admin {
                 let edge = edge.to_string();
                 return Err(Error::NotReplicating { edge, after: deadline, state: state.to_string() });
             }
+            if state.relations.iter().any(|(_, state)| *state == 's') {
+                // A synchronised table becomes ready when the edge hears of a later position in the WAL: on an idle
+                // origin that takes a second, unless something is written.
+                let what = "write to the origin's WAL";
+                let nudge = "SELECT pg_logical_emit_message(true, 'hopcast', '')";
+                origin.execute(what, nudge).await?;
+            }
             tokio::time::sleep(POLL).await;
         }
     }

@@ -4,10 +4,12 @@
 //! outcome is one of [`Subscribed`]; where rows may be missing or foreign, the edge is emptied and subscribed anew, and
 //! meanwhile its gateways are answered by the origin.
 
+use hopcast_protocol::DatabaseName;
+
 use crate::{
-    admin::Admin,
+    admin::{Admin, STEP_DEADLINE},
     edge::{EdgeSetup, Subscribed},
-    error::{Doing as _, Error},
+    error::{Doing as _, Error, within},
     origin::PUBLICATION,
     roles::REPL,
     schema::REPLICATED_TABLES,
@@ -15,8 +17,12 @@ use crate::{
     sql::{conninfo, ident, literal},
 };
 
+/// Clusters copied from one template hand out the same numbers: so often a subscription is created anew to find a free one.
+const MOST_EDGES: u32 = 256;
+
 /// What an edge's catalogue says about its subscription.
 struct Found {
+    oid: u32,
     enabled: bool,
     conninfo: String,
     slot: Option<String>,
@@ -39,11 +45,10 @@ impl Admin {
         ]);
         let identity = origin.identity().await?;
         let found = self.subscription().await?;
-        let reason = self.why_anew(origin, found.as_ref(), &slot, &identity).await?;
+        let reason = self.why_anew(origin, found.as_ref(), setup.edge, &slot, &identity).await?;
         let Some(reason) = reason else {
             // `why_anew` gives a reason where there is no subscription.
             let Some(found) = found else { return Ok(Subscribed::Unchanged) };
-            self.record(origin, setup, &slot).await?;
             if found.relations != REPLICATED_TABLES.len() as i64 {
                 let refresh = format!("ALTER SUBSCRIPTION {PUBLICATION} REFRESH PUBLICATION");
                 self.execute("subscribe to new tables", &refresh).await?;
@@ -58,39 +63,81 @@ impl Admin {
         if found.is_some() {
             self.detach(&wanted).await?;
         }
-        self.forget(origin, setup, &slot).await?;
-        self.record(origin, setup, &slot).await?;
+        origin.forget_edge(setup.edge.as_str()).await?;
+        origin.drop_slot(&slot).await?;
         let empty = format!(
             "TRUNCATE {}; DELETE FROM hopcast.replica; INSERT INTO hopcast.replica VALUES ({})",
             REPLICATED_TABLES.join(", "),
             literal(&identity)
         );
         self.execute("empty the edge", &empty).await?;
-        // With `synchronous_commit` off, its default here, an edge that crashes forgets that a table was synchronised
-        // after the origin has dropped that table's slot, and waits for it for ever.
-        let subscribe = format!(
-            "CREATE SUBSCRIPTION {PUBLICATION} CONNECTION {} PUBLICATION {PUBLICATION} \
-             WITH (slot_name = {}, binary = true, streaming = on, copy_data = true, synchronous_commit = on)",
-            literal(&wanted),
-            ident(&slot)
-        );
-        self.execute("subscribe to the origin", &subscribe).await?;
+        self.subscribe(origin, setup, &slot, &wanted).await?;
         Ok(Subscribed::Anew { reason })
     }
 
+    /// Creates the subscription under a number that no other edge of the same system identifier has, then its slot, then
+    /// lets it run. Where this is interrupted the subscription is disabled, or lacks its relations: both are mended by the
+    /// next reconciliation.
+    async fn subscribe(
+        &self,
+        origin: &Admin,
+        setup: &EdgeSetup<'_>,
+        slot: &str,
+        wanted: &str,
+    ) -> Result<(), Error> {
+        let what = "subscribe to the origin";
+        // With `synchronous_commit` off, its default here, an edge that crashes forgets that a table was synchronised
+        // after the origin has dropped that table's slot, and waits for it for ever.
+        let create = format!(
+            "CREATE SUBSCRIPTION {PUBLICATION} CONNECTION {} PUBLICATION {PUBLICATION} \
+             WITH (connect = false, slot_name = {}, binary = true, streaming = on, synchronous_commit = on)",
+            literal(wanted),
+            ident(slot)
+        );
+        let cluster = self.system_identifier().await?;
+        let mut attempts = 0;
+        loop {
+            self.execute(what, &create).await?;
+            let oid = self.subscription().await?.map_or(0, |found| found.oid);
+            let record = "INSERT INTO hopcast.edges (name, slot, system_identifier, subscription) \
+                          VALUES ($1, $2, $3, $4) ON CONFLICT (system_identifier, subscription) DO NOTHING";
+            let recorded = origin
+                .client()
+                .execute(record, &[&setup.edge.as_str(), &slot, &cluster, &oid])
+                .await
+                .doing("record the edge at its origin")?;
+            if recorded == 1 {
+                break;
+            }
+            // The next one gets the next number.
+            self.detach(wanted).await?;
+            attempts += 1;
+            if attempts > MOST_EDGES {
+                let what = format!("more than {MOST_EDGES} edges of one system identifier");
+                return Err(Error::Corrupt { name: origin.name.to_string(), what });
+            }
+        }
+        let slots = "SELECT pg_create_logical_replication_slot($1::text::name, 'pgoutput')";
+        within(STEP_DEADLINE, what, async { origin.client().query(slots, &[&slot]).await.doing(what) })
+            .await?;
+        self.execute(what, &format!("ALTER SUBSCRIPTION {PUBLICATION} ENABLE")).await?;
+        self.execute(what, &format!("ALTER SUBSCRIPTION {PUBLICATION} REFRESH PUBLICATION")).await
+    }
+
     async fn subscription(&self) -> Result<Option<Found>, Error> {
-        let sql = "SELECT subenabled, subconninfo, subslotname::text, subpublications, \
+        let sql = "SELECT s.oid, subenabled, subconninfo, subslotname::text, subpublications, \
                       (SELECT count(*) FROM pg_subscription_rel WHERE srsubid = s.oid) \
                    FROM pg_subscription s \
                    WHERE subname = $1 AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
         let row =
             self.client().query_opt(sql, &[&PUBLICATION]).await.doing("read the edge's subscription")?;
         Ok(row.map(|row| Found {
-            enabled: row.get(0),
-            conninfo: row.get(1),
-            slot: row.get(2),
-            publications: row.get(3),
-            relations: row.get(4),
+            oid: row.get(0),
+            enabled: row.get(1),
+            conninfo: row.get(2),
+            slot: row.get(3),
+            publications: row.get(4),
+            relations: row.get(5),
         }))
     }
 
@@ -99,6 +146,7 @@ impl Admin {
         &self,
         origin: &Admin,
         found: Option<&Found>,
+        edge: &DatabaseName,
         slot: &str,
         identity: &str,
     ) -> Result<Option<String>, Error> {
@@ -114,12 +162,14 @@ impl Admin {
         if !found.enabled {
             return Ok(Some("the subscription is disabled".into()));
         }
-        let sql = "SELECT wal_status, e.system_identifier \
-                   FROM pg_replication_slots s LEFT JOIN hopcast.edges e ON e.slot = s.slot_name::text \
-                   WHERE slot_name::text = $1 AND s.database = current_database()";
-        let Some(row) = origin.client().query_opt(sql, &[&slot]).await.doing(what)? else {
+        let sql = "SELECT wal_status, EXISTS (SELECT FROM hopcast.edges WHERE name = $2 AND slot = $1) \
+                   FROM pg_replication_slots WHERE slot_name::text = $1 AND database = current_database()";
+        let Some(row) = origin.client().query_opt(sql, &[&slot, &edge.as_str()]).await.doing(what)? else {
             return Ok(Some("the slot is missing".into()));
         };
+        if !row.get::<_, bool>(1) {
+            return Ok(Some("the origin does not know the edge".into()));
+        }
         if row.get::<_, Option<&str>>(0).is_none_or(|status| status == "lost") {
             return Ok(Some("the slot is lost".into()));
         }
@@ -161,34 +211,5 @@ impl Admin {
         );
         self.execute(what, &point).await?;
         self.execute(what, &format!("DROP SUBSCRIPTION {PUBLICATION}")).await
-    }
-
-    /// Removes from the origin what an earlier subscription of this edge left there.
-    async fn forget(&self, origin: &Admin, setup: &EdgeSetup<'_>, slot: &str) -> Result<(), Error> {
-        let sql = "DELETE FROM hopcast.edges WHERE name = $1 RETURNING slot, system_identifier";
-        let row = origin
-            .client()
-            .query_opt(sql, &[&setup.edge.as_str()])
-            .await
-            .doing("forget the edge's old subscription")?;
-        if let Some(row) = row {
-            origin.drop_slot(row.get(0)).await?;
-            origin.drop_synchronisation_slots(row.get(1)).await?;
-        }
-        origin.drop_slot(slot).await?;
-        Ok(())
-    }
-
-    async fn record(&self, origin: &Admin, setup: &EdgeSetup<'_>, slot: &str) -> Result<(), Error> {
-        let cluster = self.system_identifier().await?;
-        let sql = "INSERT INTO hopcast.edges (name, slot, system_identifier) VALUES ($1, $2, $3) \
-                   ON CONFLICT (name) DO UPDATE SET slot = excluded.slot, system_identifier = excluded.system_identifier \
-                   WHERE (edges.slot, edges.system_identifier) <> (excluded.slot, excluded.system_identifier)";
-        origin
-            .client()
-            .execute(sql, &[&setup.edge.as_str(), &slot, &cluster])
-            .await
-            .doing("record the edge at its origin")?;
-        Ok(())
     }
 }

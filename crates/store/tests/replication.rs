@@ -60,6 +60,9 @@ async fn a_song_reaches_both_edges_and_a_removal_too() {
     let origin = Cluster::start("origin-db", ORIGIN);
     let (a, b) = (Cluster::start("edge-db-a", EDGE), Cluster::start("edge-db-b", EDGE));
     mesh_of(&[&a, &b], &origin).await;
+    // Copied from one template, they share an identifier: their subscriptions must not share a number as well.
+    assert_eq!(count(&origin, "(SELECT DISTINCT system_identifier FROM hopcast.edges) e").await, 1);
+    assert_eq!(count(&origin, "(SELECT DISTINCT subscription FROM hopcast.edges) e").await, 2);
     store(&origin, "demo").await;
     store(&origin, "other").await;
     for edge in [&a, &b] {
