@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     commands::{
-        check, completions, doctor, down, fetch, graph, init, keeper, logs, path, plan, schema, songs, status, up,
-        verify,
+        check, completions, doctor, down, fetch, graph, init, keeper, logs, path, plan, schema, songs,
+        status, up, verify,
     },
     context::Context,
     exit,

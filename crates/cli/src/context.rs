@@ -183,7 +183,8 @@ fn read(path: &Path) -> io::Result<Result<Loaded, Report>> {
     let text = read_text(path, hopcast_topology::MAX_FILE)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let name = path.display().to_string();
-    let graphs = |name: &str, limit: usize| read_text(&folder.join(name), limit).map_err(|error| error.to_string());
+    let graphs =
+        |name: &str, limit: usize| read_text(&folder.join(name), limit).map_err(|error| error.to_string());
     let source = hopcast_topology::Source::new(&name, &text).with_graphs(&graphs);
     // What is not UTF-8 is none of the variables that mean something here.
     let env: Env = std::env::vars_os()

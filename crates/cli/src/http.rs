@@ -61,8 +61,10 @@ pub(crate) async fn get(
             .header(HOST, to.to_string())
             .body(Empty::<Bytes>::new())
             .with_context(|| format!("`{target}` is no request target"))?;
-        let answer =
-            sender.send_request(request).await.with_context(|| format!("no answer to http://{to}{target}"))?;
+        let answer = sender
+            .send_request(request)
+            .await
+            .with_context(|| format!("no answer to http://{to}{target}"))?;
         let (head, body) = answer.into_parts();
         let body = match Limited::new(body, limit).collect().await {
             Ok(body) => body.to_bytes(),

@@ -50,7 +50,9 @@ fn main() -> ExitCode {
 fn usage(error: &clap::Error) -> u8 {
     let help = matches!(
         error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::DisplayVersion
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            | ErrorKind::DisplayVersion
     );
     // A reader that is gone has seen enough.
     let _ = error.print();

@@ -146,15 +146,25 @@ fn a_song_comes_hop_by_hop_and_nothing_is_left() {
     let bytes = std::fs::read(&out).unwrap();
     assert_eq!(bytes, std::fs::read(song().join("64k/3.ts")).unwrap());
     assert_eq!(fetched["sha256"], sha256(&bytes));
-    let hops: Vec<_> =
-        fetched["parts"][0]["hops"].as_array().unwrap().iter().map(|hop| hop["peer"].as_str().unwrap()).collect();
+    let hops: Vec<_> = fetched["parts"][0]["hops"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|hop| hop["peer"].as_str().unwrap())
+        .collect();
     assert_eq!(hops, ["peer-5", "peer-4", "peer-3", "peer-2", "peer-1"]);
-    assert!(fetched["parts"][0]["hops"].as_array().unwrap().iter().all(|hop| hop["ms"].is_number()), "{fetched}");
+    assert!(
+        fetched["parts"][0]["hops"].as_array().unwrap().iter().all(|hop| hop["ms"].is_number()),
+        "{fetched}"
+    );
     let whole = mesh.0.path("song.ts");
     let fetched = mesh.ok(&["fetch", "demo", "--via", "peer-3", "-o", whole.to_str().unwrap()]);
     let files: Vec<u8> =
         (0..9).flat_map(|at| std::fs::read(song().join(format!("128k/{at}.ts"))).unwrap()).collect();
-    assert_eq!((fetched["rendition"].as_str(), fetched["sha256"].as_str()), (Some("128k"), Some(&*sha256(&files))));
+    assert_eq!(
+        (fetched["rendition"].as_str(), fetched["sha256"].as_str()),
+        (Some("128k"), Some(&*sha256(&files)))
+    );
     let run = mesh.0.run(&["fetch", "demo/64k/99", "--via", "peer-5", "-o", "x"]);
     assert!(run.code == 1 && run.stderr.contains("no segment 99"), "{}", run.stderr);
     let run = mesh.0.run(&["fetch", "nothing", "--via", "peer-5", "-o", "x"]);

@@ -73,8 +73,9 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()
     let loaded = context.load()?;
     context.tell(&loaded.warnings);
     let plan = &loaded.plan;
-    let analysis =
-        arguments.analyse.then(|| plan.rooms.iter().map(|room| RoomWays::new(plan, room).analyse(plan)).collect());
+    let analysis = arguments
+        .analyse
+        .then(|| plan.rooms.iter().map(|room| RoomWays::new(plan, room).analyse(plan)).collect());
     context.out.line(format_args!("{}: ok", loaded.path.display()));
     context.out.line(headline(plan));
     for room in analysis.iter().flatten() {
@@ -83,7 +84,9 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()
     let missing_songs: Vec<_> =
         plan.songs.iter().map(|song| song.path.clone()).filter(|path| !path.exists()).collect();
     for path in &missing_songs {
-        context.out.note(format_args!("warning: there is no song at {}; `hopcast up` needs it", path.display()));
+        context
+            .out
+            .note(format_args!("warning: there is no song at {}; `hopcast up` needs it", path.display()));
     }
     context.out.result(&Answer {
         ok: true,

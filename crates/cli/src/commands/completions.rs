@@ -38,11 +38,20 @@ pub(crate) fn run(out: &Output, arguments: &Arguments) -> anyhow::Result<()> {
         Kind::Fish => Shell::Fish,
     };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "hopcast", &mut script);
+    clap_complete::generate(shell, &mut visible(), "hopcast", &mut script);
     let script = String::from_utf8(script)?;
     if out.is_json() {
         return out.result(&Answer { shell: arguments.shell, script });
     }
     out.text(script);
     Ok(())
+}
+
+/// The command line without what is hidden; the generator for zsh lists that, too.
+fn visible() -> clap::Command {
+    let whole = Cli::command();
+    clap::Command::new("hopcast")
+        .disable_help_subcommand(true)
+        .args(whole.get_arguments().cloned())
+        .subcommands(whole.get_subcommands().filter(|command| !command.is_hide_set()).cloned())
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use hopcast_deploy::{Backend as _, postgres::Postgres, programs::Programs, State};
+use hopcast_deploy::{Backend as _, State, postgres::Postgres, programs::Programs};
 use hopcast_topology::Plan;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
@@ -68,10 +68,20 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> anyhow::Result<u8> 
         }),
         Finding::of("programs", Programs::find(), |programs| {
             let folder = programs.peer.parent().unwrap_or(Path::new(".")).display().to_string();
-            format!("hopcast-peer and hopcast-signalling, in {folder}")
+            format!("hopcast-peer and hopcast-signalling: {folder}")
         }),
-        tool("graphviz", "dot", "-V", "`hopcast graph` writes SVG and PNG with it (Debian: apt-get install graphviz)"),
-        tool("ffmpeg", "ffmpeg", "-version", "`hopcast ingest` encodes audio files with it (Debian: apt-get install ffmpeg)"),
+        tool(
+            "graphviz",
+            "dot",
+            "-V",
+            "`hopcast graph` writes SVG and PNG with it (Debian: apt-get install graphviz)",
+        ),
+        tool(
+            "ffmpeg",
+            "ffmpeg",
+            "-version",
+            "`hopcast ingest` encodes audio files with it (Debian: apt-get install ffmpeg)",
+        ),
         state(),
     ];
     // Without a file there is still something to say about the machine.
@@ -82,7 +92,8 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> anyhow::Result<u8> 
             findings.extend(of_plan(context, &loaded.plan).await);
         }
         Err(error) => {
-            let verdict = if exit::code(&error) == exit::NO_INPUT { Verdict::Warning } else { Verdict::Missing };
+            let verdict =
+                if exit::code(&error) == exit::NO_INPUT { Verdict::Warning } else { Verdict::Missing };
             findings.push(Finding { what: "topology", verdict, detail: format!("{error:#}") });
         }
     }
@@ -158,7 +169,8 @@ async fn of_plan(context: &Context, plan: &Plan) -> Vec<Finding> {
         Ok(backend) => backend.status().await.is_ok_and(|status| status.is_running()),
         Err(_) => false,
     };
-    let found = if runs { Ok("held by the mesh itself, which is running".to_owned()) } else { addresses(plan) };
+    let found =
+        if runs { Ok("held by the mesh itself, which is running".to_owned()) } else { addresses(plan) };
     findings.push(Finding::of("addresses", found, |text| text));
     findings
 }
@@ -177,17 +189,25 @@ fn addresses(plan: &Plan) -> Result<String, String> {
             ("the door".to_owned(), plan.local.door),
         ])
         .collect();
-    let taken: Vec<_> = all.iter().filter_map(|(name, address)| Some((name, address, listen(*address)?))).collect();
+    let taken: Vec<_> =
+        all.iter().filter_map(|(name, address)| Some((name, address, listen(*address)?))).collect();
     let Some((name, address, error)) = taken.first() else {
-        return Ok(format!("{} free, {} to {}", all.len(), all[0].1, all[all.len() - 2].1));
+        let (first, last) = (plan.peers.first(), plan.peers.last());
+        let range = first.zip(last).map_or(String::new(), |(first, last)| {
+            format!("; the peers' are {} to {}", first.local, last.local)
+        });
+        return Ok(format!("{} free{range}", all.len()));
     };
     let port = address.port();
     let hint = if listen(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)).is_some() {
-        format!("; `ss -ltnp 'sport = :{port}'` shows who listens there (a listener on 0.0.0.0:{port} takes all addresses)")
+        format!(
+            "; `ss -ltnp 'sport = :{port}'` shows who listens there (a listener on 0.0.0.0:{port} takes all addresses)"
+        )
     } else {
         String::new()
     };
-    let more = if taken.len() > 1 { format!(", and {} more are not free", taken.len() - 1) } else { String::new() };
+    let more =
+        if taken.len() > 1 { format!(", and {} more are not free", taken.len() - 1) } else { String::new() };
     Err(format!("{name} cannot listen on {address}: {error}{more}{hint}"))
 }
 

@@ -107,9 +107,9 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         return Err(Failure::new(exit::USAGE, "`-o -` and --json both want stdout; name a file").into());
     }
     let plan = context.must_run(&arguments.which).await?.plan;
-    let peer = plan.peer(arguments.via.as_str()).ok_or_else(|| {
-        Failure::new(exit::FAILED, super::path::unknown_peer(&plan, &arguments.via))
-    })?;
+    let peer = plan
+        .peer(arguments.via.as_str())
+        .ok_or_else(|| Failure::new(exit::FAILED, super::path::unknown_peer(&plan, &arguments.via)))?;
     let player = Player::new(peer.local, &arguments.what.song, &plan.limits);
     let begin = Instant::now();
 
@@ -188,11 +188,13 @@ impl<'a> Player<'a> {
     async fn best_rendition(&self) -> anyhow::Result<RenditionName> {
         let target = format!("/hls/{}/master.m3u8", self.song);
         let answer = self.get(&target, PLAYLIST).await?;
-        let master = m3u8_rs::parse_master_playlist_res(&answer.body)
-            .map_err(|error| anyhow::anyhow!("http://{}{target} is no master playlist: {error}", self.peer))?;
+        let master = m3u8_rs::parse_master_playlist_res(&answer.body).map_err(|error| {
+            anyhow::anyhow!("http://{}{target} is no master playlist: {error}", self.peer)
+        })?;
         let best = master.variants.iter().max_by_key(|variant| variant.bandwidth);
         let uri = &best.with_context(|| format!("{} has no rendition", self.song))?.uri;
-        let (name, _) = uri.split_once('/').with_context(|| format!("unexpected playlist address `{uri}`"))?;
+        let (name, _) =
+            uri.split_once('/').with_context(|| format!("unexpected playlist address `{uri}`"))?;
         Ok(RenditionName::new(name)?)
     }
 
@@ -302,7 +304,7 @@ fn print(out: &Output, answer: &Answered<'_>, to_stdout: bool) {
             .iter()
             .enumerate()
             .map(|(at, hop)| {
-                let time = hop.ms.map_or(String::new(), |ms| format!("{ms:.1} ms"));
+                let time = hop.ms.map_or(String::new(), |ms| format!("{ms:.2} ms"));
                 let role = if at == last { "had it" } else { "" };
                 [format!("  {}", hop.peer), time, role.to_owned()]
             })

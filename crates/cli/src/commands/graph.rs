@@ -92,7 +92,8 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     if let Some([from, to]) = arguments.path.as_deref() {
         let ways = path::ways(&plan, server, from, to, arguments.room.as_ref()).await?;
         let Some(shortest) = ways.into_iter().filter_map(|way| way.path).min_by_key(Vec::len) else {
-            let message = format!("there is no path from {from} to {to}; `hopcast path {from} {to}` tells why");
+            let message =
+                format!("there is no path from {from} to {to}; `hopcast path {from} {to}` tells why");
             return Err(Failure::new(exit::FAILED, message).into());
         };
         overlay.path = shortest;

@@ -48,10 +48,7 @@ pub(crate) fn run(out: &Output, arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         options.create_new(true);
     }
-    let written = options
-        .write(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = options.write(true).open(path).and_then(|mut file| file.write_all(text.as_bytes()));
     match written {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

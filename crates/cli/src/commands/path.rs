@@ -76,8 +76,12 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         None => (context.plan()?, None),
     };
     let ways = ways(&plan, server, &arguments.from, &arguments.to, arguments.room.as_ref()).await?;
-    let answer =
-        Answer { from: arguments.from.clone(), to: arguments.to.clone(), live: server.is_some(), rooms: ways };
+    let answer = Answer {
+        from: arguments.from.clone(),
+        to: arguments.to.clone(),
+        live: server.is_some(),
+        rooms: ways,
+    };
     print(context, &answer);
     context.out.result(&answer)?;
     let found = answer.rooms.iter().any(|way| way.path.is_some());
@@ -120,8 +124,7 @@ async fn way(
     to: &PeerName,
 ) -> anyhow::Result<Way> {
     let mut way = Way { room: room.name.clone(), path: None, hops: None, reason: None };
-    let outside: Vec<_> =
-        [from, to].into_iter().filter(|peer| !room.peers.contains(peer)).collect();
+    let outside: Vec<_> = [from, to].into_iter().filter(|peer| !room.peers.contains(peer)).collect();
     match outside[..] {
         [] => {}
         [one] => way.reason = Some(format!("{one} is not in this room")),
@@ -148,7 +151,8 @@ async fn way(
             let ways = RoomWays::new(plan, room);
             way.path = ways.path(&mut Search::new(), from, to);
             if way.path.is_none() {
-                way.reason = Some("no chain of links inside this room leads from one to the other".to_owned());
+                way.reason =
+                    Some("no chain of links inside this room leads from one to the other".to_owned());
             }
         }
     }

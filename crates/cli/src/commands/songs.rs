@@ -135,7 +135,8 @@ fn name_of(path: &std::path::Path) -> anyhow::Result<SongName> {
 fn rooms(plan: &Plan, named: &[RoomName]) -> anyhow::Result<Vec<RoomName>> {
     if let Some(unknown) = named.iter().find(|room| plan.room(room.as_str()).is_none()) {
         let names: Vec<_> = plan.rooms.iter().map(|room| room.name.to_string()).collect();
-        let message = format!("`{unknown}` is not a room of mesh {}; its rooms are {}", plan.mesh, names.join(", "));
+        let message =
+            format!("`{unknown}` is not a room of mesh {}; its rooms are {}", plan.mesh, names.join(", "));
         return Err(Failure::new(exit::FAILED, message).into());
     }
     let wanted = |room: &RoomName| named.is_empty() || named.contains(room);

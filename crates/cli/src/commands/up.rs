@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use hopcast_deploy::{Applied, Backend as _, Changes, Local, Session, Status};
+use hopcast_deploy::{Applied, Backend as _, Changes, Local, Session};
 use hopcast_protocol::{MeshName, PeerName, RoomName, SongName};
 use hopcast_topology::{Plan, plan::Song};
 use serde::Serialize;
@@ -75,13 +75,19 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         Kind::Local => context.backend(plan.mesh.clone())?,
     };
     let mut stop = Stop::new()?;
+    let ran = backend.plan().await?.is_some();
     let begin = Instant::now();
     let progress = Progress::new();
     let applied = tokio::select! {
         applied = backend.apply(&plan, &progress) => applied,
         code = stop.asked() => {
             drop(progress);
-            return wind_up(&context.out, &backend, &mut stop, code).await;
+            if ran {
+                context.out.note("interrupted; the mesh runs on, perhaps half-changed: `hopcast up` completes it");
+            } else {
+                wind_up(&context.out, &backend, &mut stop).await;
+            }
+            return Ok(code);
         }
     };
     drop(progress);
@@ -94,12 +100,17 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         }
         other => other,
     };
+    // Without a session another `up` has started it, and perhaps still waits in its foreground.
+    let detached = session.is_none() && backend.status().await?.detached;
+    if session.is_none() && !detached {
+        context.out.note("note: the mesh ends with the `hopcast up` that started it");
+    }
 
     let answer = Answer {
         mesh: &plan.mesh,
         backend: backend.name(),
         seconds,
-        detached: session.is_none(),
+        detached,
         changes: &changes,
         peers: plan.peers.len(),
         rooms: plan.rooms.len(),
@@ -144,16 +155,12 @@ impl Stop {
     }
 }
 
-/// Ends a start in the middle. A mesh that this call started ends with the call; one that ran before stays, perhaps between
-/// its old and its new form.
-async fn wind_up(out: &Output, backend: &Local, stop: &mut Stop, code: u8) -> anyhow::Result<u8> {
+/// Waits for the end of a start that was interrupted. The keeper ends by itself: the tie to it was dropped.
+async fn wind_up(out: &Output, backend: &Local, stop: &mut Stop) {
     out.note("stopping; once more to leave at once");
     let ended = async {
-        loop {
-            match backend.status().await {
-                Ok(status) if kept(&status) => return,
-                _ => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
+        while !backend.status().await.is_ok_and(|status| !status.is_running()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     tokio::select! {
@@ -162,12 +169,6 @@ async fn wind_up(out: &Output, backend: &Local, stop: &mut Stop, code: u8) -> an
         },
         _ = stop.asked() => {}
     }
-    Ok(code)
-}
-
-/// Nothing runs any more, or what runs does not end with us.
-fn kept(status: &Status) -> bool {
-    !status.is_running() || status.detached
 }
 
 /// Waits for the end of the mesh, whoever ends it.

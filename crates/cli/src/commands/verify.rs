@@ -39,7 +39,8 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     let options = Options { song: arguments.song.clone(), seed: arguments.seed, ..Options::default() };
     let progress = Progress::new();
     let report =
-        hopcast_verify::run(&target, &options, &|step| progress.step(step.check, step.done, step.total)).await?;
+        hopcast_verify::run(&target, &options, &|step| progress.step(step.check, step.done, step.total))
+            .await?;
     drop(progress);
     if let Some(path) = &arguments.junit {
         std::fs::write(path, report.junit()).map_err(|error| cannot_write(path, &error))?;

@@ -8,19 +8,19 @@ use std::{
 };
 
 /// A place to run in. Removed when dropped.
-pub struct Hopcast {
+pub(crate) struct Hopcast {
     folder: tempfile::TempDir,
 }
 
 /// What came of a run.
-pub struct Run {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Hopcast {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::Builder::new()
             // The databases' user must be able to enter it.
@@ -31,18 +31,18 @@ impl Hopcast {
     }
 
     /// Writes a file into the directory.
-    pub fn file(self, name: &str, text: &str) -> Self {
+    pub(crate) fn file(self, name: &str, text: &str) -> Self {
         std::fs::write(self.path(name), text).unwrap();
         self
     }
 
     /// A path in the directory.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// The program, with nothing of this process's environment but PATH.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hopcast"));
         command
             .args(arguments)
@@ -55,7 +55,7 @@ impl Hopcast {
     }
 
     /// Runs it to its end.
-    pub fn run(&self, arguments: &[&str]) -> Run {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
         Run::from(self.command(arguments).output().unwrap())
     }
 }
@@ -72,7 +72,7 @@ impl From<Output> for Run {
 }
 
 /// The one object that `--json` promises as the last line of stdout. The only line, too: the rest belongs on stderr.
-pub fn json(run: &Run) -> serde_json::Value {
+pub(crate) fn json(run: &Run) -> serde_json::Value {
     let mut lines = run.stdout.lines();
     let line = lines.next_back().expect("a line on stdout");
     assert_eq!(lines.count(), 0, "more than the object on stdout: {}", run.stdout);
