@@ -85,8 +85,11 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
         Self { rules, ..Self::default() }
     }
 
-    /// A peer has connected. Its own earlier reports end. One that was connected already has been replaced by a newer connection,
-    /// and everything the older one said goes: it is listed as gone and present again, since routes through it are lost.
+    /// A peer has connected. Its own earlier reports end.
+    ///
+    /// One that was connected already has been replaced by a newer connection, and everything the older one said goes: it
+    /// is listed as gone and present again, since routes through it are lost (not under [`Liveness::Announced`] while
+    /// others name it).
     pub fn join(&mut self, name: &N, changes: &mut Changes) -> NodeId {
         self.settle();
         let id = self.intern(name);

@@ -61,6 +61,8 @@ fn tried(model: &Model, failure: Failure, anchors: &[u32]) -> BTreeSet<u32> {
 }
 
 proptest! {
+    #![proptest_config(common::config())]
+
     #[test]
     fn weaknesses_are_what_trying_finds(links in prop::collection::vec((0..PEERS, 0..PEERS), 0..28),
                                         off in prop::collection::btree_set(0..PEERS, 0..3),

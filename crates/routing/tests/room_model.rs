@@ -250,6 +250,8 @@ fn compare(room: &Room<u32>, said: &Said, heard: &Heard, search: &mut Search) {
 }
 
 proptest! {
+    #![proptest_config(common::config())]
+
     #[test]
     fn the_room_follows_the_rules(rules in rules(), ops in prop::collection::vec(op(), 0..80)) {
         let mut room: Room<u32> = Room::new(rules);

@@ -192,6 +192,8 @@ fn walk(found: &[(u32, u32)], mut node: u32) -> Vec<u32> {
 }
 
 proptest! {
+    #![proptest_config(common::config())]
+
     #[test]
     fn shortest_under_change(ops in prop::collection::vec(op(), 0..160),
                              targets in prop::collection::vec(0..PEERS, 0..8),

@@ -4,6 +4,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use proptest::test_runner::{Config as ProptestConfig, FileFailurePersistence};
+
+/// Failing cases are written beside the test, to be committed: `tests/<name>.regressions`.
+pub(crate) fn config() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    }
+}
+
 /// Links as pairs, both ways round.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Model {
