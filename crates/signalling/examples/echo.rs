@@ -33,7 +33,9 @@ impl Handler for Echo {
     fn too_large(&mut self) {}
 }
 
-async fn answer(mut request: Request<Incoming>) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible> {
+async fn answer(
+    mut request: Request<Incoming>,
+) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible> {
     let upgrade = hyper::upgrade::on(&mut request);
     let Ok((response, _)) = fastwebsockets::upgrade::upgrade(&mut request) else {
         let mut response = Response::new(Full::from("a WebSocket is wanted\n").boxed_unsync());
@@ -44,7 +46,8 @@ async fn answer(mut request: Request<Incoming>) -> Result<Response<UnsyncBoxBody
         let Ok(upgraded) = upgrade.await else { return };
         let (read, write) = tokio::io::split(TokioIo::new(upgraded));
         let outbox = Arc::new(Outbox::new(OutboxLimits { frames: 1 << 20, bytes: 4 * MESSAGE }));
-        let limits = ConnectionLimits { message: MESSAGE, linger: Duration::from_secs(1), ..Default::default() };
+        let limits =
+            ConnectionLimits { message: MESSAGE, linger: Duration::from_secs(1), ..Default::default() };
         connection::serve(read, write, &outbox, Echo(outbox.clone()), limits).await;
     });
     Ok(response.map(BodyExt::boxed_unsync))

@@ -1,8 +1,8 @@
 //! Everything under HTTP but the WebSocket: health, metrics, and the rooms as JSON, DOT and events.
 
+use hopcast_protocol::{ErrorCode, PeerName, RoomName, RouteId};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, StreamBody};
-use hopcast_protocol::{ErrorCode, PeerName, RoomName, RouteId};
 use serde::Serialize;
 use serde_json::json;
 

@@ -17,8 +17,10 @@ use crate::{
 /// Without a file it is open: any peer may enter any room and announce any link.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "hopcast-signalling", version)]
-#[command(after_help = "Exit codes: 0 stopped by a signal, 64 wrong configuration, 69 an address is taken.\n\
-    SIGHUP rereads the file (a bad one keeps the old), SIGTERM and SIGINT drain.")]
+#[command(
+    after_help = "Exit codes: 0 stopped by a signal, 64 wrong configuration, 69 an address is taken.\n\
+    SIGHUP rereads the file (a bad one keeps the old), SIGTERM and SIGINT drain."
+)]
 pub struct Args {
     /// The file that `hopcast up` writes: rooms, tokens, door, address. Nothing else counts then
     #[arg(long, value_name = "FILE", conflicts_with_all = ["topology", "listen"])]

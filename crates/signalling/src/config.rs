@@ -14,7 +14,7 @@ use std::{
 };
 
 use hopcast_protocol::{
-    PeerName, RoomName, SignallingConfig,
+    MeshName, PeerName, RoomName, SignallingConfig,
     config::{CONFIG_VERSION, DoorConfig, RoomConfig},
     keys::TokenKey,
 };
@@ -41,10 +41,7 @@ impl Listen {
         if let Some(port) = self.0.strip_prefix(':') {
             let port = port.parse().map_err(std::io::Error::other)?;
             // Dual-stack where the machine has IPv6, as Go's `:port` is.
-            return Ok(vec![
-                SocketAddr::from(([0_u16; 8], port)),
-                SocketAddr::from(([0_u8; 4], port)),
-            ]);
+            return Ok(vec![SocketAddr::from(([0_u16; 8], port)), SocketAddr::from(([0_u8; 4], port))]);
         }
         Ok(tokio::net::lookup_host(&self.0).await?.collect())
     }
@@ -133,6 +130,8 @@ impl Default for Limits {
 /// Everything the server needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The mesh, for labels; absent on a server without a file.
+    pub mesh: Option<MeshName>,
     /// Where it listens.
     pub listen: Listen,
     /// Checks tokens; absent: every client is admitted.
@@ -151,6 +150,7 @@ impl Settings {
     /// A server without any file: open, as the original was.
     pub fn open(listen: Listen) -> Self {
         Self {
+            mesh: None,
             listen,
             token_key: None,
             seeds: None,
@@ -186,6 +186,7 @@ impl Settings {
             return Err(problems);
         }
         Ok(Self {
+            mesh: Some(config.mesh),
             token_key: config.token_key,
             seeds: Some(Arc::new(seeds)),
             door: config.door,

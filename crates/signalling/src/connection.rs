@@ -63,7 +63,13 @@ pub enum Ended {
 
 /// Serves one connection until it ends. The handler is dropped as soon as nothing more will be read, before what is
 /// queued has been written.
-pub async fn serve<R, W, H>(mut read: R, mut write: W, outbox: &Outbox, handler: H, limits: ConnectionLimits) -> Ended
+pub async fn serve<R, W, H>(
+    mut read: R,
+    mut write: W,
+    outbox: &Outbox,
+    handler: H,
+    limits: ConnectionLimits,
+) -> Ended
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -137,7 +143,9 @@ where
             OpCode::Pong if frame.payload.len() > CONTROL_BYTES => return protocol("pong too long"),
             OpCode::Pong => {}
             OpCode::Close => return answer_to_close(&frame.payload),
-            OpCode::Text | OpCode::Binary if partial.is_some() => return protocol("message inside a message"),
+            OpCode::Text | OpCode::Binary if partial.is_some() => {
+                return protocol("message inside a message");
+            }
             OpCode::Text | OpCode::Binary if frame.fin => {
                 handler.message(&frame.payload, frame.opcode == OpCode::Text);
             }
@@ -237,7 +245,11 @@ async fn write_loop<W: AsyncWrite + Unpin>(write: &mut W, outbox: &Outbox, stall
 }
 
 /// Writes all frames with as few system calls as the kernel allows.
-async fn write_batch<W: AsyncWrite + Unpin>(write: &mut W, frames: &[Frame], stall: Duration) -> std::io::Result<()> {
+async fn write_batch<W: AsyncWrite + Unpin>(
+    write: &mut W,
+    frames: &[Frame],
+    stall: Duration,
+) -> std::io::Result<()> {
     const SLICES: usize = 64;
     let (mut first, mut offset) = (0, 0);
     while first < frames.len() {

@@ -17,7 +17,10 @@ mod room;
 mod routes;
 mod view;
 
-pub use output::{ConnectionId, Cut, Dialect, Event, LinkEvent, Output, Outputs, PathEvent, PeerEvent, RouteDownEvent, Tally};
+pub use output::{
+    ConnectionId, Cut, Dialect, Event, LinkEvent, Output, Outputs, PathEvent, PeerEvent, RouteDownEvent,
+    Tally,
+};
 pub use parse::Fault;
 pub use room::{Policy, Room};
 pub use routes::Epoch;

@@ -124,7 +124,8 @@ impl Door {
                 _ => refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n"),
             });
         }
-        let Some((peer, rest)) = path.strip_prefix("/p/").map(|path| path.split_once('/').unwrap_or((path, "")))
+        let Some((peer, rest)) =
+            path.strip_prefix("/p/").map(|path| path.split_once('/').unwrap_or((path, "")))
         else {
             return Ok(refuse(StatusCode::NOT_FOUND, "not found; peers are at /p/<peer>/\n"));
         };

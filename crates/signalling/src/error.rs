@@ -33,7 +33,9 @@ impl ConfigError {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Somebody else has it.
-    #[error("{address} is taken by {holder}; stop that, or choose another address with --listen or SIGNAL_ADDR")]
+    #[error(
+        "{address} is taken by {holder}; stop that, or choose another address with --listen or SIGNAL_ADDR"
+    )]
     Taken {
         /// The address.
         address: SocketAddr,

@@ -5,17 +5,12 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use hopcast_protocol::{NameError, PeerName, RoomName, limits::SUBPROTOCOL};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use hopcast_protocol::{NameError, PeerName, RoomName, limits::SUBPROTOCOL};
-use tokio::{
-    io::AsyncReadExt as _,
-    net::TcpStream,
-    sync::OwnedSemaphorePermit,
-    time::timeout,
-};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
 use tracing::debug;
 
 use crate::{
@@ -36,7 +31,11 @@ pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body>
 }
 
 /// An answer with any content type.
-pub(crate) fn typed(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+pub(crate) fn typed(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Body> {
     let mut response = Response::new(Full::new(body.into()).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -45,17 +44,17 @@ pub(crate) fn typed(status: StatusCode, content_type: &'static str, body: impl I
 
 /// Answers one request. `permit` stands for this connection's place among those that are served; an upgraded
 /// connection takes it along.
-pub(crate) async fn answer(
-    hub: Arc<Hub>,
-    permit: Arc<OwnedSemaphorePermit>,
+pub(crate) fn answer(
+    hub: &Arc<Hub>,
+    permit: &Arc<OwnedSemaphorePermit>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+) -> Response<Body> {
     let response = match request.uri().path() {
-        "/ws" => join(&hub, permit, request),
-        _ => api::answer(&hub, &request),
+        "/ws" => join(hub, permit.clone(), request),
+        _ => api::answer(hub, &request),
     };
     hub.metrics.request(response.status().as_u16());
-    Ok(response)
+    response
 }
 
 /// The value of a query's first parameter of that name, percent-decoded.
@@ -68,7 +67,10 @@ pub(crate) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
 }
 
 /// A query's parameter as a name; the error is the sentence for a 400.
-pub(crate) fn named<T: std::str::FromStr<Err = NameError>>(query: Option<&str>, key: &str) -> Result<T, String> {
+pub(crate) fn named<T: std::str::FromStr<Err = NameError>>(
+    query: Option<&str>,
+    key: &str,
+) -> Result<T, String> {
     let value = parameter(query, key).unwrap_or_default();
     if value.is_empty() {
         return Err(format!("the parameter `{key}` is missing"));
@@ -95,7 +97,10 @@ fn join(hub: &Arc<Hub>, permit: Arc<OwnedSemaphorePermit>, mut request: Request<
     let (peer, room) = match names {
         Ok(names) => names,
         Err(sentence) => {
-            return text(StatusCode::BAD_REQUEST, format!("{sentence}: GET /ws?peer=<name>&room=<interest>\n"));
+            return text(
+                StatusCode::BAD_REQUEST,
+                format!("{sentence}: GET /ws?peer=<name>&room=<interest>\n"),
+            );
         }
     };
     if let Err(refusal) = hub.admit(&peer, &room, bearer(request.headers())) {
@@ -124,7 +129,7 @@ fn join(hub: &Arc<Hub>, permit: Arc<OwnedSemaphorePermit>, mut request: Request<
         Err(refusal) => return refused(&refusal),
     };
     tokio::spawn(talk(hub.clone(), upgrade, session, permit));
-    let mut response = accepted.map(|body| body.boxed_unsync());
+    let mut response = accepted.map(BodyExt::boxed_unsync);
     if hopcast {
         let selected = HeaderValue::from_static(SUBPROTOCOL);
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, selected);

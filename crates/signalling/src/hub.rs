@@ -87,7 +87,7 @@ impl Hub {
             epoch: Arc::new(Epoch::random()?),
             next_connection: AtomicU64::new(1),
             started: Instant::now(),
-            metrics: Metrics::new(),
+            metrics: Metrics::new(settings.mesh.as_ref()),
             events: Events::new(settings.limits.event_readers),
             settings: settings.clone(),
         };
@@ -130,8 +130,7 @@ impl Hub {
 
     fn new_cell(&self, room: &RoomName, access: &Access) -> Arc<Cell> {
         let room = Room::new(room.clone(), self.policy(room, access), self.epoch.clone());
-        let state =
-            CellState { room, outboxes: HashMap::new(), outputs: Outputs::default(), retired: false };
+        let state = CellState { room, outboxes: HashMap::new(), outputs: Outputs::default(), retired: false };
         Arc::new(Cell { state: Mutex::new(state) })
     }
 
@@ -337,9 +336,7 @@ impl Hub {
 
     /// Ends a route; false if there is none of that id.
     pub fn retire_route(&self, route: &RouteId) -> bool {
-        self.cells()
-            .iter()
-            .any(|cell| self.with(cell, |state| state.room.retire(route, &mut state.outputs)))
+        self.cells().iter().any(|cell| self.with(cell, |state| state.room.retire(route, &mut state.outputs)))
     }
 
     /// For `/api/rooms`.
@@ -418,5 +415,36 @@ impl Drop for Session {
             state.room.disconnect(self.connection, &mut state.outputs);
         });
         self.hub.retire_if_idle(&self.cell);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_room_that_is_at_work_holds_up_no_other() {
+        let hub = Arc::new(Hub::new(&Settings::open("127.0.0.1:0".parse().unwrap())).unwrap());
+        let (rock, soul) = (RoomName::new("rock").unwrap(), RoomName::new("soul").unwrap());
+        let peer = PeerName::new("a").unwrap();
+        let at_work = hub.enter(&peer, &rock, Dialect::Original).unwrap();
+        let held = lock(&at_work.cell);
+        let (done, finished) = mpsc::channel();
+        let other = hub.clone();
+        std::thread::spawn(move || {
+            // In and out of another room under the same name, asking in between.
+            let mut session = other.enter(&peer, &soul, Dialect::Original).unwrap();
+            session.message(br#"{"type":"request_path","target":"a"}"#, true);
+            drop(session);
+            let _ = done.send(other.cell(&soul).is_none());
+        });
+        assert_eq!(
+            finished.recv_timeout(Duration::from_secs(20)),
+            Ok(true),
+            "the other room waited, or is kept"
+        );
+        drop(held);
     }
 }

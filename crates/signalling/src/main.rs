@@ -24,10 +24,7 @@ fn main() -> ExitCode {
             return if error.use_stderr() { CONFIG_EXIT.into() } else { ExitCode::SUCCESS };
         }
     };
-    let settings = match settings_of(&args) {
-        Ok(settings) => settings,
-        Err(()) => return CONFIG_EXIT.into(),
-    };
+    let Ok(settings) = settings_of(&args) else { return CONFIG_EXIT.into() };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

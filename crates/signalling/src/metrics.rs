@@ -4,7 +4,7 @@
 
 use std::{sync::atomic::AtomicU64, time::Duration};
 
-use hopcast_protocol::ErrorCode;
+use hopcast_protocol::{ErrorCode, MeshName};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -66,20 +66,17 @@ pub struct Metrics {
     open_files: Gauge,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Metrics {
-    /// All at zero.
-    pub fn new() -> Self {
+    /// All at zero. The mesh's name becomes a label of `build_info`.
+    pub fn new(mesh: Option<&MeshName>) -> Self {
         let mut registry = Registry::default();
         let start =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let started = Gauge::<i64>::default();
         started.set(start.as_secs() as i64);
+        let mesh = mesh.map(|mesh| ("mesh", mesh.to_string()));
+        let build: Vec<_> =
+            std::iter::once(("version", env!("CARGO_PKG_VERSION").to_owned())).chain(mesh).collect();
         let metrics = Self {
             messages: Family::default(),
             errors: Family::default(),
@@ -100,7 +97,7 @@ impl Metrics {
         };
         {
             let r = registry.sub_registry_with_prefix("hopcast_signalling");
-            r.register("build", "The program", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+            r.register("build", "The program", Info::new(build));
             r.register("messages", "Messages read, by type", metrics.messages.clone());
             r.register("errors", "Errors answered, by code", metrics.errors.clone());
             r.register("paths", "Paths broadcast", metrics.paths.clone());
@@ -190,13 +187,14 @@ mod tests {
 
     #[test]
     fn names_and_units_are_those_of_the_ecosystem() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(Some(&MeshName::new("hopcast").unwrap()));
         metrics.tally(Tally::Message("announce"));
         metrics.tally(Tally::Path(3));
         metrics.tally(Tally::Error(ErrorCode::NoPath));
         metrics.cut(Cut::Slow);
         let text = metrics.text();
         for line in [
+            "hopcast_signalling_build_info{version=\"0.1.0\",mesh=\"hopcast\"} 1",
             "hopcast_signalling_messages_total{type=\"announce\"} 1",
             "hopcast_signalling_errors_total{code=\"no_path\"} 1",
             "hopcast_signalling_path_hops_bucket{le=\"4.0\"} 1",

@@ -79,7 +79,8 @@ impl Outbox {
             return Ok(());
         }
         let bytes = state.bytes + frame.len();
-        if state.frames.len() >= self.limits.frames || (bytes > self.limits.bytes && !state.frames.is_empty()) {
+        if state.frames.len() >= self.limits.frames || (bytes > self.limits.bytes && !state.frames.is_empty())
+        {
             return Err(Overflow);
         }
         state.bytes = bytes;
@@ -150,8 +151,7 @@ impl Outbox {
         loop {
             {
                 let state = self.state();
-                let busy =
-                    state.frames.len() > self.limits.frames / 2 || state.bytes > self.limits.bytes / 2;
+                let busy = state.frames.len() > self.limits.frames / 2 || state.bytes > self.limits.bytes / 2;
                 if !busy || state.finished || state.aborted {
                     return;
                 }

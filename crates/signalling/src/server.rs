@@ -3,7 +3,14 @@
 //! Tasks: one that accepts, one that ticks, one for each client's connection, and the door's. All end with
 //! [`Server::run`], at the latest when the drain's deadline has passed.
 
-use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, ready},
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -190,7 +197,7 @@ async fn serve(
 ) {
     let _ = stream.set_nodelay(true);
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER);
-    let service = service_fn(|request| http::answer(hub.clone(), permit.clone(), request));
+    let service = service_fn(|request| ready(Ok::<_, Infallible>(http::answer(&hub, &permit, request))));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head)

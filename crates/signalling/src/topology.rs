@@ -34,12 +34,15 @@ fn from_plan(plan: &Plan) -> Result<Settings, Vec<String>> {
     });
     let in_a_room = plan.gateways().filter(|peer| !peer.rooms.is_empty());
     let mut problems = Vec::new();
-    let seeds =
-        seeds(rooms.collect(), in_a_room.map(|peer| peer.name.clone()).collect(), &mut problems);
+    let seeds = seeds(rooms.collect(), in_a_room.map(|peer| peer.name.clone()).collect(), &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
-    Ok(Settings { seeds: Some(Arc::new(seeds)), ..Settings::open(plan.signalling.local.into()) })
+    Ok(Settings {
+        mesh: Some(plan.mesh.clone()),
+        seeds: Some(Arc::new(seeds)),
+        ..Settings::open(plan.signalling.local.into())
+    })
 }
 
 fn read_bounded(path: &Path, most: usize) -> Result<String, String> {

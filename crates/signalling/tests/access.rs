@@ -80,7 +80,12 @@ async fn a_token_admits_one_peer_to_one_room() {
     };
     let rock_a = "/ws?peer=a&room=rock";
     assert_eq!(status(&server, rock_a, &UPGRADE).await, StatusCode::UNAUTHORIZED);
-    for wrong in [token("b", "rock"), token("a", "soul"), "Bearer 00".into(), token("a", "rock").replace("Bearer", "Basic")] {
+    for wrong in [
+        token("b", "rock"),
+        token("a", "soul"),
+        "Bearer 00".into(),
+        token("a", "rock").replace("Bearer", "Basic"),
+    ] {
         assert_eq!(enter(rock_a, &wrong).await, StatusCode::UNAUTHORIZED, "{wrong}");
     }
     assert_eq!(enter(rock_a, &token("a", "rock")).await, StatusCode::SWITCHING_PROTOCOLS);
@@ -121,10 +126,7 @@ async fn connections_rooms_and_peers_are_bounded() {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.contains(&format!("Content-Length: {}", body.len())), "{answer}");
     drop(first);
-    until("a free place", async || {
-        Client::join(server.address, "c", "rock", &[]).await.is_ok()
-    })
-    .await;
+    until("a free place", async || Client::join(server.address, "c", "rock", &[]).await.is_ok()).await;
 }
 
 #[tokio::test]
@@ -179,9 +181,10 @@ async fn frames_that_come_with_the_handshake_are_not_lost() {
     let server = Running::open().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let text = br#"{"type":"request_path","target":"a"}"#;
-    let mut bytes = b"GET /ws?peer=a&room=rock HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    let mut bytes =
+        b"GET /ws?peer=a&room=rock HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        .to_vec();
+            .to_vec();
     bytes.extend([0x81, 0x80 | text.len() as u8, 0, 0, 0, 0]); // masked with zeros
     bytes.extend(text);
     stream.write_all(&bytes).await.unwrap();

@@ -9,7 +9,12 @@ use futures_util::{StreamExt as _, stream};
 use hopcast_protocol::config::DoorConfig;
 use hopcast_signalling::config::Settings;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
-use hyper::{Request, Response, StatusCode, body::{Frame, Incoming}, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use support::{Running, config, request, room, send, soon, until};
 use tokio::{net::TcpListener, sync::Semaphore};
@@ -32,9 +37,9 @@ async fn peer(name: &'static str, sent: Arc<Semaphore>) -> SocketAddr {
                 request.headers().get("connection"),
             );
             let body: UnsyncBoxBody<Bytes, Infallible> = if request.uri().path() == "/endless" {
-                let chunks = stream::repeat(()).map(move |()| {
+                let chunks = stream::repeat(Bytes::from(vec![b'x'; CHUNK])).map(move |chunk| {
                     sent.add_permits(1);
-                    Ok(Frame::data(Bytes::from_static(&[b'x'; CHUNK])))
+                    Ok(Frame::data(chunk))
                 });
                 StreamBody::new(chunks).boxed_unsync()
             } else {
@@ -51,7 +56,8 @@ async fn peer(name: &'static str, sent: Arc<Semaphore>) -> SocketAddr {
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer.clone()));
+            let connection =
+                http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer.clone()));
             tokio::spawn(connection);
         }
     });
@@ -136,10 +142,8 @@ async fn a_player_that_does_not_read_stops_the_peer_and_one_that_goes_frees_it()
     assert_eq!(second.status(), StatusCode::PARTIAL_CONTENT);
     assert_eq!(request(door, "GET", "/p/peer-1/", &[]).await.0, StatusCode::SERVICE_UNAVAILABLE);
     drop((body, second));
-    until("a place", async || {
-        request(door, "GET", "/p/peer-1/", &[]).await.0 == StatusCode::PARTIAL_CONTENT
-    })
-    .await;
+    until("a place", async || request(door, "GET", "/p/peer-1/", &[]).await.0 == StatusCode::PARTIAL_CONTENT)
+        .await;
 }
 
 #[tokio::test]
@@ -149,7 +153,8 @@ async fn other_peers_are_taken_over_from_a_changed_file() {
     let server = door(&[("peer-1", "127.0.0.1:1".parse().unwrap())], 16).await;
     let door = server.door.unwrap();
     let mut config = config(vec![room("rock", &["peer-1"], &[])]);
-    config.door = Some(DoorConfig { listen: door, peers: vec![("peer-1".parse().unwrap(), address.to_string())] });
+    config.door =
+        Some(DoorConfig { listen: door, peers: vec![("peer-1".parse().unwrap(), address.to_string())] });
     server.reload.send(Settings::from_config(config).unwrap()).await.unwrap();
     until("the other endpoint", async || {
         request(door, "GET", "/p/peer-1/", &[]).await.0 == StatusCode::PARTIAL_CONTENT

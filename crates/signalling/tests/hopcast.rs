@@ -45,7 +45,10 @@ async fn the_requester_gets_the_whole_path_and_the_others_their_part() {
         c.message().await,
         json!({"type": "path", "route": route, "room": "rock", "prev": "b", "next": "d", "hops": 1})
     );
-    assert_eq!(d.message().await, json!({"type": "path", "route": route, "room": "rock", "prev": "c", "hops": 0}));
+    assert_eq!(
+        d.message().await,
+        json!({"type": "path", "route": route, "room": "rock", "prev": "c", "hops": 0})
+    );
 }
 
 #[tokio::test]
@@ -261,5 +264,6 @@ async fn routes_of_an_ended_room_are_not_counted() {
     a.ask("d").await;
     assert!(server.get("/metrics").await.1.contains("hopcast_signalling_routes 1\n"));
     drop((a, b, c, d));
-    until("no route", async || server.get("/metrics").await.1.contains("hopcast_signalling_routes 0\n")).await;
+    until("no route", async || server.get("/metrics").await.1.contains("hopcast_signalling_routes 0\n"))
+        .await;
 }

@@ -44,7 +44,10 @@ impl Reader {
             let block = self.block().await.expect("an event");
             if let Some((name, data)) = block.split_once('\n') {
                 let name = name.strip_prefix("event: ").unwrap();
-                return (name.to_owned(), serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap());
+                return (
+                    name.to_owned(),
+                    serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap(),
+                );
             }
         }
     }
@@ -61,10 +64,8 @@ async fn health_and_unknown_paths() {
 
 #[tokio::test]
 async fn rooms_graph_and_path_show_the_rooms_as_they_are() {
-    let config = config(vec![
-        room("rock", &["a", "b", "c"], &[("b", "a"), ("b", "c")]),
-        room("soul", &["a"], &[]),
-    ]);
+    let config =
+        config(vec![room("rock", &["a", "b", "c"], &[("b", "a"), ("b", "c")]), room("soul", &["a"], &[])]);
     let server = Running::with(&Settings::from_config(config).unwrap()).await;
     let _a = server.hopcast("a", "rock").await;
     let mut b = server.hopcast("b", "rock").await;
@@ -190,7 +191,8 @@ async fn the_operator_retires_a_route_and_nobody_else_does() {
     let (mut a, mut b) = (enter("a").await, enter("b").await);
     let route = a.ask("b").await["route"].as_str().unwrap().to_owned();
     let target = format!("/api/routes/{route}");
-    let peers = format!("Bearer {}", secret.token_key().token(&"a".parse().unwrap(), &"rock".parse().unwrap()));
+    let peers =
+        format!("Bearer {}", secret.token_key().token(&"a".parse().unwrap(), &"rock".parse().unwrap()));
     let operators = format!("Bearer {}", secret.operator_token());
     let delete = async |target: &str, bearer: &str| {
         request(server.address, "DELETE", target, &[("authorization", bearer)]).await.0

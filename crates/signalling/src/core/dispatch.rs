@@ -14,13 +14,13 @@ impl Room {
     pub(super) fn request(
         &mut self,
         from: NodeId,
-        target: Option<PeerName>,
+        target: Option<&PeerName>,
         content: Option<ContentId>,
         exclude: &[PeerName],
         id: Option<u64>,
         out: &mut Outputs,
     ) -> Result<(), Fault> {
-        match (&target, &content) {
+        match (target, &content) {
             (Some(target), None) => self.find_peer(from, target)?,
             (None, Some(content)) => self.find_holder(from, content, exclude)?,
             (None, None) => return Err(Fault::new(ErrorCode::BadMessage, "`target` is missing")),
@@ -65,17 +65,14 @@ impl Room {
         let path = std::mem::take(&mut self.path);
         let member = |room: &Self, node: NodeId| room.members.get(node.index()).copied().flatten();
         let speaks = |node: &NodeId| member(self, *node).is_some_and(|m| m.dialect == Dialect::Hopcast);
-        let route =
-            path.iter().any(speaks).then(|| self.routes.along(&path, &self.epoch, &mut self.gone));
+        let route = path.iter().any(speaks).then(|| self.routes.along(&path, &self.epoch, &mut self.gone));
         self.tell_gone(out);
         let names: Vec<PeerName> = path.iter().map(|&node| self.peer(node)).collect();
         let mut shared: Option<Frame> = None;
         for at in (0..path.len()).rev() {
             let Some(member) = member(self, path[at]) else { continue };
             let frame = match member.dialect {
-                Dialect::Original => {
-                    shared.get_or_insert_with(|| Frame::json(&plain(names.clone()))).clone()
-                }
+                Dialect::Original => shared.get_or_insert_with(|| Frame::json(&plain(names.clone()))).clone(),
                 Dialect::Hopcast => Frame::json(&ServerMessage::Path {
                     path: if at == 0 { names.clone() } else { Vec::new() },
                     route: route.clone(),
@@ -114,5 +111,13 @@ impl Room {
 
 /// The original's message.
 fn plain(path: Vec<PeerName>) -> ServerMessage {
-    ServerMessage::Path { path, route: None::<RouteId>, room: None, prev: None, next: None, hops: None, id: None }
+    ServerMessage::Path {
+        path,
+        route: None::<RouteId>,
+        room: None,
+        prev: None,
+        next: None,
+        hops: None,
+        id: None,
+    }
 }

@@ -107,7 +107,7 @@ pub struct PeerEvent {
 pub struct LinkEvent {
     /// The room.
     pub room: RoomName,
-    /// One end.
+    /// The end whose name comes first.
     pub a: PeerName,
     /// The other.
     pub b: PeerName,

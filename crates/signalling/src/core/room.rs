@@ -86,6 +86,7 @@ impl Room {
             path: Vec::new(),
         };
         room.declare_links();
+        room.changes.clear(); // they were there before anyone could watch
         room
     }
 
@@ -120,7 +121,8 @@ impl Room {
     ) -> Result<(), Fault> {
         let known = self.graph.id(peer);
         if known.is_none() && self.policy.seed.is_none() && self.graph.len() >= self.policy.peers {
-            let sentence = format!("room `{}` has as many peers as it takes, {}", self.name, self.policy.peers);
+            let sentence =
+                format!("room `{}` has as many peers as it takes, {}", self.name, self.policy.peers);
             return Err(Fault::new(ErrorCode::Full, sentence));
         }
         if let Some(node) = known
@@ -245,11 +247,11 @@ impl Room {
                     self.announce(node, &peer, &room, &neighbors, out)
                 }
                 (ClientMessage::RequestPath { target, .. }, Dialect::Original) => {
-                    self.request(node, target, None, &[], None, out)
+                    self.request(node, target.as_ref(), None, &[], None, out)
                 }
-                (ClientMessage::RequestPath { target, content, exclude, id }, Dialect::Hopcast) => {
-                    self.request(node, target, content, &exclude, id, out).map_err(|fault| fault.of(id))
-                }
+                (ClientMessage::RequestPath { target, content, exclude, id }, Dialect::Hopcast) => self
+                    .request(node, target.as_ref(), content, &exclude, id, out)
+                    .map_err(|fault| fault.of(id)),
                 (message, Dialect::Original) => Err(parse::unknown_type(parse::kind(&message))),
                 (ClientMessage::Hold { contents, all }, _) => self.hold(node, &contents, all),
                 (ClientMessage::Drop { contents, all }, _) => {
@@ -285,7 +287,8 @@ impl Room {
             return Err(Fault::new(ErrorCode::PeerMismatch, sentence));
         }
         if *room != self.name {
-            let sentence = format!("this connection is in room `{}`, it cannot announce in `{room}`", self.name);
+            let sentence =
+                format!("this connection is in room `{}`, it cannot announce in `{room}`", self.name);
             return Err(Fault::new(ErrorCode::RoomMismatch, sentence));
         }
         if self.policy.seed.is_none() {
@@ -304,7 +307,8 @@ impl Room {
         if all {
             let peer = self.peer(node);
             if self.policy.gateways.as_ref().is_some_and(|gateways| !gateways.contains(&peer)) {
-                let sentence = format!("`{peer}` is no gateway: only a gateway may say that it holds everything");
+                let sentence =
+                    format!("`{peer}` is no gateway: only a gateway may say that it holds everything");
                 return Err(Fault::new(ErrorCode::NotAGateway, sentence));
             }
             self.holdings.set_gateway(node, true);
@@ -313,7 +317,8 @@ impl Room {
             return Err(Fault::new(ErrorCode::NotAGateway, sentence));
         }
         self.holdings.hold(node, contents).map_err(|TooMany(total)| {
-            let sentence = format!("you would hold {total} contents, at most {HELD} are taken: drop some first");
+            let sentence =
+                format!("you would hold {total} contents, at most {HELD} are taken: drop some first");
             Fault::new(ErrorCode::TooLarge, sentence)
         })
     }
@@ -342,6 +347,7 @@ impl Room {
             }
             out.event(|| {
                 let (a, b) = (self.peer(change.a), self.peer(change.b));
+                let (a, b) = if a <= b { (a, b) } else { (b, a) };
                 Event::Link(LinkEvent { room: self.name.clone(), a, b, up: change.up })
             });
         }

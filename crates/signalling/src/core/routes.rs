@@ -61,7 +61,7 @@ pub(super) struct Route {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Routes {
-    routes: HashMap<u64, Route>,
+    by_number: HashMap<u64, Route>,
     by_path: HashMap<Arc<[NodeId]>, u64>,
     /// By peer: the numbers of the routes that it is on.
     through: Vec<HashSet<u64>>,
@@ -83,7 +83,7 @@ impl Default for Routes {
 impl Routes {
     fn with_most_hops(most_hops: usize) -> Self {
         Self {
-            routes: HashMap::new(),
+            by_number: HashMap::new(),
             by_path: HashMap::new(),
             through: Vec::new(),
             own: HashMap::new(),
@@ -114,7 +114,7 @@ impl Routes {
         self.by_path.insert(path.clone(), number);
         self.own.entry(requester).or_default().insert(self.clock, number);
         self.oldest.insert(self.clock, number);
-        self.routes.insert(number, Route { id: id.clone(), path, number, used: self.clock });
+        self.by_number.insert(number, Route { id: id.clone(), path, number, used: self.clock });
 
         let own = &self.own[&requester];
         if own.len() > ROUTE_TABLE
@@ -123,7 +123,7 @@ impl Routes {
             out.extend(self.remove(eldest));
         }
         while self.hops > self.most_hops
-            && self.routes.len() > 1
+            && self.by_number.len() > 1
             && let Some((_, &eldest)) = self.oldest.first_key_value()
         {
             out.extend(self.remove(eldest));
@@ -132,7 +132,7 @@ impl Routes {
     }
 
     fn touch(&mut self, number: u64) -> RouteId {
-        let route = self.routes.get_mut(&number).expect("every path in the index has its route");
+        let route = self.by_number.get_mut(&number).expect("every path in the index has its route");
         let before = std::mem::replace(&mut route.used, self.clock);
         self.oldest.remove(&before);
         self.oldest.insert(self.clock, number);
@@ -145,7 +145,7 @@ impl Routes {
 
     /// Forgets a route.
     pub(super) fn remove(&mut self, number: u64) -> Option<Route> {
-        let route = self.routes.remove(&number)?;
+        let route = self.by_number.remove(&number)?;
         self.by_path.remove(&route.path);
         self.oldest.remove(&route.used);
         self.hops -= route.path.len();
@@ -171,7 +171,7 @@ impl Routes {
         let mut gone: Vec<u64> = few
             .iter()
             .copied()
-            .filter(|number| many.contains(number) && over(&self.routes[number].path))
+            .filter(|number| many.contains(number) && over(&self.by_number[number].path))
             .collect();
         gone.sort_unstable();
         out.extend(gone.into_iter().filter_map(|number| self.remove(number)));
@@ -188,7 +188,7 @@ impl Routes {
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.routes.len()
+        self.by_number.len()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt::Display, time::Duration};
 
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header};
-use http_body_util::BodyExt as _;
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
@@ -45,7 +45,8 @@ async fn exchange(
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Failure> {
     let late = |what: &str| (StatusCode::GATEWAY_TIMEOUT, what.to_owned());
-    *request.uri_mut() = target.parse::<Uri>().map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
+    *request.uri_mut() =
+        target.parse::<Uri>().map_err(|error| (StatusCode::BAD_REQUEST, error.to_string()))?;
     strip(request.headers_mut());
     let stream = timeout(CONNECT, TcpStream::connect(endpoint))
         .await
@@ -60,7 +61,7 @@ async fn exchange(
         .map_err(|_| late("the peer does not answer"))?
         .map_err(failed)?;
     strip(response.headers_mut());
-    Ok(response.map(|body| body.boxed_unsync()))
+    Ok(response.map(BodyExt::boxed_unsync))
 }
 
 fn strip(headers: &mut HeaderMap) {

@@ -85,7 +85,8 @@ impl Running {
         let wanted = json!(peers);
         until("the room's connections", async || {
             let rooms = self.get_json("/api/rooms").await;
-            let found = rooms["rooms"].as_array().unwrap().iter().find(|found| found["name"] == room).cloned();
+            let found =
+                rooms["rooms"].as_array().unwrap().iter().find(|found| found["name"] == room).cloned();
             found.map_or(peers.is_empty(), |found| found["connected"] == wanted)
         })
         .await;
@@ -136,7 +137,12 @@ pub async fn connection(address: SocketAddr) -> hyper::client::conn::http1::Send
 }
 
 /// The answer's head, its body still to come.
-pub async fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Response<Incoming> {
+pub async fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Response<Incoming> {
     let mut sender = connection(address).await;
     let mut request = Request::builder().method(method).uri(path).header("host", "test");
     for (name, value) in headers {
