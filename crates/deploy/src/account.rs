@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn a_closed_directory_above_is_named() {
         use std::os::unix::fs::PermissionsExt as _;
-        let root = tempfile::tempdir().unwrap(); // 0700
+        let root = tempfile::tempdir().unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let open = root.path().join("open");
         fs::create_dir(&open).unwrap();
         let stranger = Account { name: "stranger".into(), uid: 4_000_000, gid: 4_000_000, other: true };

@@ -95,7 +95,7 @@ fn candidates(cache: &Path) -> Vec<PathBuf> {
     let mut installed: Vec<(u32, PathBuf)> = children(Path::new("/usr/lib/postgresql"))
         .filter_map(|dir| Some((dir.file_name()?.to_str()?.parse().ok()?, dir.join("bin"))))
         .collect();
-    installed.sort_by(|a, b| b.0.cmp(&a.0));
+    installed.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
     let path: Vec<_> = env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
     // <cache>/pg-embed/<os>/<architecture>/<version>/bin
     let mut cached: Vec<_> = children(&cache.join("pg-embed"))

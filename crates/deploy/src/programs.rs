@@ -85,7 +85,9 @@ pub(crate) fn stage(program: &Path, dir: &Path) -> Result<PathBuf, Error> {
             length => hash.update(&buffer[..length]),
         }
     }
-    let digits: String = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hash.finalize();
+    let (number, _) = hash.split_first_chunk().expect("SHA-256 has 32 bytes");
+    let digits = format!("{:016x}", u64::from_be_bytes(*number));
     let name = program.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let staged = dir.join(format!("{name}-{digits}"));
     if !staged.exists() {
@@ -124,7 +126,7 @@ mod tests {
         fs::write(&source, "#!/bin/sh\ntrue\n").unwrap();
         let second = stage(&source, &bin).unwrap();
         assert_ne!(first, second);
-        sweep(&bin, &[second.clone()]);
+        sweep(&bin, std::slice::from_ref(&second));
         assert!(!first.exists() && second.exists());
     }
 }

@@ -145,6 +145,7 @@ async fn a_lost_secret_replaces_every_peer_and_keeps_the_data() {
     let changes = mesh.up(&plan).await;
     assert!(changes.new_secret);
     assert_eq!(changes.restarted, ["signalling", "peer-1", "peer-2"]);
+    assert_eq!(changes.reloaded, ["origin-db", "edge-db-a"], "new passwords");
     let after = mesh.status().await;
     assert!(after.ready, "{after:#?}");
     for database in ["origin-db", "edge-db-a"] {

@@ -3,7 +3,7 @@
 //! Order: what left the plan ends; what must be another process ends; databases start, and beside them the signalling
 //! server, then the peers. The server takes its new links before any peer announces them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use hopcast_protocol::PeerName;
 use tokio::{sync::mpsc, task::JoinSet};
@@ -24,6 +24,9 @@ use crate::{
 pub(super) const SIGNALLING: &str = "signalling";
 /// After this many spawns in a row the keeper listens to others.
 const BATCH: usize = 8;
+/// How long the signalling server may take to listen, and between two looks.
+const LISTEN: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Tells the one who asked; it may have gone.
 pub(super) struct Reporter(pub(super) mpsc::Sender<Event>);
@@ -173,6 +176,9 @@ impl Keeper {
                     if let Err(error) = self.spawn(name, *role, Arc::clone(setup)) {
                         first.get_or_insert(error);
                     }
+                    if let ConfigFile::Signalling(config) = &setup.file {
+                        self.wait_for_listener(name, config.listen).await;
+                    }
                 }
             }
             if (done + 1) % BATCH == 0 || done + 1 == setups.len() {
@@ -181,6 +187,18 @@ impl Keeper {
             }
         }
         first.map_or(Ok(()), Err)
+    }
+
+    /// Peers that find no server wait before they ask again, so it is worth waiting for. What goes wrong is told by the
+    /// node's state.
+    async fn wait_for_listener(&self, name: &str, listen: std::net::SocketAddr) {
+        let deadline = tokio::time::Instant::now() + LISTEN;
+        while self.nodes.pid(name).is_some() && tokio::time::Instant::now() < deadline {
+            if tokio::net::TcpStream::connect(render::reachable(listen)).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn databases(
@@ -205,14 +223,11 @@ impl Keeper {
                         continue;
                     }
                     let paused = self.nodes.all().get(name).is_some_and(super::node::Node::is_paused);
-                    if old.hba != spec.hba {
-                        clusters.reload(spec)?;
-                        changes.reloaded.push(name.to_owned());
-                    } else if paused {
-                        changes.reloaded.push(name.to_owned());
-                    }
                     if paused {
                         self.signal_node(name, rustix::process::Signal::CONT);
+                    }
+                    if clusters.update(spec, &desired.superuser_password).await? || paused {
+                        changes.reloaded.push(name.to_owned());
                     }
                 }
                 _ => {

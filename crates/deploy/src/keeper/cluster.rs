@@ -52,6 +52,8 @@ pub(super) struct Running {
     pub(super) spec: wire::Cluster,
     embed: PgEmbed,
     pub(super) postmaster: u32,
+    /// The superuser's, as it was last set.
+    password: String,
 }
 
 impl Clusters {
@@ -118,14 +120,24 @@ impl Clusters {
         start(self.dir.clone(), self.data(spec.name.as_str()), spec, postgres, password)
     }
 
-    /// Writes the rules of who may connect and has the server read them.
-    pub(super) fn reload(&mut self, spec: &wire::Cluster) -> Result<(), Error> {
-        write_rules(&self.data(spec.name.as_str()), spec)?;
-        if let Some(running) = self.running.get_mut(spec.name.as_str()) {
+    /// Gives a server that runs its new rules of who may connect, and the superuser a new password; true where one of
+    /// them was not yet so.
+    pub(super) async fn update(&mut self, spec: &wire::Cluster, password: &str) -> Result<bool, Error> {
+        let data = self.data(spec.name.as_str());
+        let Some(running) = self.running.get_mut(spec.name.as_str()) else { return Ok(false) };
+        let mut changed = false;
+        if running.spec.hba != spec.hba {
+            write_rules(&data, spec)?;
             running.spec = spec.clone();
             send(running.postmaster, Signal::HUP);
+            changed = true;
         }
-        Ok(())
+        if running.password != password {
+            ensure_password(&data, spec, password).await?;
+            password.clone_into(&mut running.password);
+            changed = true;
+        }
+        Ok(changed)
     }
 }
 
@@ -248,9 +260,8 @@ async fn start(
     }
     let postmaster = proc::postmaster(&data)
         .ok_or_else(|| Error::Keeper(format!("database {} ended right after its start", spec.name)))?;
-    let running = Running { spec, embed, postmaster };
-    ensure_password(&data, &running.spec, &password).await?;
-    Ok(running)
+    ensure_password(&data, &spec, &password).await?;
+    Ok(Running { spec, embed, postmaster, password })
 }
 
 fn write_settings(mesh_dir: &Path, data: &Path, spec: &wire::Cluster) -> Result<(), Error> {

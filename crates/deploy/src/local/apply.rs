@@ -101,7 +101,7 @@ async fn stage(state: &State, found: Programs, progress: &dyn Progress) -> Resul
 }
 
 /// Staged programs that must stay: a keeper that was there before runs an older one, perhaps.
-fn in_use<'a>(staged: &'a Staged, running: &[crate::NodeStatus], state: &State) -> Vec<PathBuf> {
+fn in_use(staged: &Staged, running: &[crate::NodeStatus], state: &State) -> Vec<PathBuf> {
     let mut used = vec![staged.hopcast.clone(), staged.peer.clone(), staged.signalling.clone()];
     let keeper = running.iter().find(|node| node.role == crate::NodeRole::Keeper).and_then(|node| node.pid);
     let exe = keeper.and_then(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok());

@@ -60,13 +60,13 @@ impl Topology {
             "[mesh]\nname = \"{}\"\n[peers]\ncount = {}\ncache = \"{}\"\nlinks = {{ shape = \"none\" }}\n\
              [[rooms]]\nname = \"rock\"\npeers = [\"*\"]\n\
              [origin]\nname = \"origin-db\"\nnetwork = \"origin-net\"\n\
-             [[songs]]\npath = {:?}\nname = \"demo\"\nrooms = [\"*\"]\n\
+             [[songs]]\npath = \"{}\"\nname = \"demo\"\nrooms = [\"*\"]\n\
              [signalling]\nlisten = \"127.0.0.1:{port}\"\n\
              [local]\nnetwork = \"127.80.{block}.0/24\"\ndoor = \"127.0.0.1:{}\"\n",
             self.mesh,
             self.peers,
             self.cache,
-            song.canonicalize().unwrap(),
+            song.canonicalize().unwrap().display(),
             port + 1,
         );
         for edge in 0..self.edges {
