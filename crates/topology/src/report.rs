@@ -190,8 +190,9 @@ impl Report {
             && let Some(text) = self.texts.get(*span)
         {
             let annotation = AnnotationKind::Context.span(self.range(*span)).label(label.as_str());
-            group = group
-                .element(Snippet::source(text.text.as_str()).path(text.name.as_str()).annotation(annotation));
+            group = group.element(
+                Snippet::source(text.content.as_str()).path(text.name.as_str()).annotation(annotation),
+            );
         }
         if !problem.help.is_empty() {
             group = group.element(Level::HELP.message(problem.help.as_str()));
@@ -209,7 +210,7 @@ impl Report {
         if !problem.label.is_empty() {
             primary = primary.label(problem.label.as_str());
         }
-        let mut snippet = Snippet::source(text.text.as_str()).path(text.name.as_str()).annotation(primary);
+        let mut snippet = Snippet::source(text.content.as_str()).path(text.name.as_str()).annotation(primary);
         if let Some((other, label)) = problem.related.as_ref().filter(|(other, _)| other.text == span.text) {
             snippet =
                 snippet.annotation(AnnotationKind::Context.span(self.range(*other)).label(label.as_str()));

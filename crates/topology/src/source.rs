@@ -19,21 +19,21 @@ pub(crate) struct Text {
     pub(crate) kind: Kind,
     /// File name as given, or the variable's name.
     pub(crate) name: String,
-    pub(crate) text: String,
+    pub(crate) content: String,
 }
 
 impl Text {
     /// Line and column of a byte offset, both from 1, the column in characters.
     pub(crate) fn position(&self, offset: usize) -> (usize, usize) {
-        let before = &self.text[..self.boundary(offset)];
+        let before = &self.content[..self.boundary(offset)];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
 
     /// The offset, moved down into the text and onto a character's boundary.
     pub(crate) fn boundary(&self, offset: usize) -> usize {
-        let mut offset = offset.min(self.text.len());
-        while !self.text.is_char_boundary(offset) {
+        let mut offset = offset.min(self.content.len());
+        while !self.content.is_char_boundary(offset) {
             offset -= 1;
         }
         offset
@@ -68,7 +68,7 @@ pub(crate) struct Texts(pub(crate) Vec<Text>);
 impl Texts {
     /// Adds a text and returns its number.
     pub(crate) fn add(&mut self, kind: Kind, name: &str, text: &str) -> u16 {
-        self.0.push(Text { kind, name: name.to_owned(), text: text.to_owned() });
+        self.0.push(Text { kind, name: name.to_owned(), content: text.to_owned() });
         // A load has the file, one graph, and a dozen variables.
         u16::try_from(self.0.len() - 1).unwrap_or(u16::MAX)
     }
@@ -79,7 +79,7 @@ impl Texts {
 
     /// The text under a span.
     pub(crate) fn slice(&self, span: Span) -> &str {
-        self.get(span).and_then(|text| text.text.get(span.start..span.end)).unwrap_or_default()
+        self.get(span).and_then(|text| text.content.get(span.start..span.end)).unwrap_or_default()
     }
 
     /// The variable that a span lies in.
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn positions_count_characters_from_one() {
-        let text = Text { kind: Kind::File, name: "f".into(), text: "a\nößb\n".into() };
+        let text = Text { kind: Kind::File, name: "f".into(), content: "a\nößb\n".into() };
         assert_eq!(text.position(0), (1, 1));
         assert_eq!(text.position(2), (2, 1));
         assert_eq!(text.position(6), (2, 3));

@@ -102,3 +102,14 @@ fn a_graph_that_can_not_be_read_or_is_too_long() {
     let report = load_graph("g.csv", &long, "", &[]).unwrap_err();
     assert!(report.to_string().contains("at most 16777216 are read"));
 }
+
+#[test]
+fn a_mistake_in_one_long_line_is_shown_with_what_is_around_it() {
+    let nodes: Vec<_> = (0..2000).map(|id| format!("{{\"id\": {id}}}")).collect();
+    let graph =
+        format!("{{\"nodes\": [{}], \"links\": [{{\"source\": 5, \"target\": 2000}}]}}", nodes.join(", "));
+    let report = load_graph("g.json", &graph, "", &[]).unwrap_err();
+    let text = report.render(false, 100);
+    assert!(text.contains("\"target\": 2000"), "{text}");
+    assert!(text.lines().all(|line| line.len() < 200), "{text}");
+}

@@ -1,5 +1,6 @@
 //! What a file comes to.
 
+use hopcast_protocol::PeerName;
 use hopcast_topology::{Env, Loaded, Plan, Report, Source, load};
 
 fn loaded(text: &str, variables: &[(&str, &str)]) -> Loaded {
@@ -132,7 +133,7 @@ fn prefix_renames_peers_and_references() {
     let plan = loaded(FIVE, &variables).plan;
     assert_eq!(plan.peers[0].name.as_str(), "node-1");
     assert_eq!(
-        plan.edges[0].peers.iter().map(|peer| peer.as_str()).collect::<Vec<_>>(),
+        plan.edges[0].peers.iter().map(PeerName::as_str).collect::<Vec<_>>(),
         ["node-2", "node-3", "node-4"]
     );
     assert_eq!(plan.rooms[1].peers[0].as_str(), "node-3");
@@ -315,4 +316,37 @@ fn shapes_that_do_not_fit_are_refused() {
     let hub = FIVE.replace("count = 5", "count = 1100").replace("shape = \"ring\"", "shape = \"full\"");
     let report = refused(&hub, &[]);
     assert!(report.to_string().contains("neighbours, at most 1024"), "{report}");
+}
+
+#[test]
+fn every_field_is_in_the_page_about_the_plan() {
+    fn walk(value: &serde_json::Value, path: String, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(fields) if !fields.is_empty() => {
+                let dot = if path.is_empty() { "" } else { "." };
+                fields.iter().for_each(|(name, value)| walk(value, format!("{path}{dot}{name}"), found));
+            }
+            serde_json::Value::Array(items) => {
+                // A list of objects is its fields; the page has one line for the list itself, too.
+                let path = format!("{path}[]");
+                found.push(path.clone());
+                items.iter().filter(|item| item.is_object()).for_each(|item| walk(item, path.clone(), found));
+            }
+            _ => found.push(path),
+        }
+    }
+    let plan = serde_json::to_value(loaded(FIVE, &[]).plan).unwrap();
+    let mut found = Vec::new();
+    walk(&plan, String::new(), &mut found);
+    found.sort();
+    found.dedup();
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/plan.md")).unwrap();
+    let mut written: Vec<_> =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    written.sort_unstable();
+    // The origin's network has the same fields as an edge's and is written as one line.
+    found.retain(|path| !path.starts_with("origin.docker."));
+    found.push("origin.docker".to_owned());
+    found.sort();
+    assert_eq!(found, written);
 }

@@ -1,5 +1,6 @@
 //! The file at the top of the repository.
 
+use hopcast_protocol::PeerName;
 use hopcast_topology::{Env, Loaded, Plan, Source, init_text, load};
 
 fn shipped(variables: &[(&str, &str)]) -> Loaded {
@@ -22,7 +23,7 @@ fn is_the_original_mesh() {
     let sizes: Vec<_> = plan.rooms.iter().map(|room| room.peers.len()).collect();
     assert_eq!(sizes, [100, 101, 88]);
     let first = &plan.peers[0];
-    let neighbors: Vec<_> = first.neighbors.iter().map(|name| name.as_str()).collect();
+    let neighbors: Vec<_> = first.neighbors.iter().map(PeerName::as_str).collect();
     assert_eq!(neighbors, ["peer-2", "peer-5", "peer-157", "peer-160"]);
     assert_eq!(first.local.to_string(), "127.77.0.1:8080");
     assert_eq!(first.docker.to_string(), "10.77.0.2:8080");
@@ -32,7 +33,7 @@ fn is_the_original_mesh() {
     assert_eq!(plan.origin.local.to_string(), "127.77.255.254:5432");
     let edges: Vec<_> = plan.edges.iter().map(|edge| (edge.name.as_str(), edge.network.as_str())).collect();
     assert_eq!(edges, [("edge-db-a", "edge-a-net"), ("edge-db-b", "edge-b-net")]);
-    let peers = |edge: usize| plan.edges[edge].peers.iter().map(|name| name.as_str()).collect::<Vec<_>>();
+    let peers = |edge: usize| plan.edges[edge].peers.iter().map(PeerName::as_str).collect::<Vec<_>>();
     assert_eq!(
         (peers(0)[0], peers(0)[7], peers(1)[0], peers(1)[7]),
         ("peer-1", "peer-8", "peer-20", "peer-27")

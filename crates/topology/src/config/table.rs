@@ -184,11 +184,15 @@ pub(crate) fn finish<T: Table>(schema: &mut Schema) {
     }
     let order: Vec<_> = T::KEYS.iter().map(|key| key.name).collect();
     schema.insert(crate::schema::ORDER.to_owned(), Value::from(order));
-    unwrap_lines(schema.get_mut("description"));
+    if let Some(description) = schema.get_mut("description") {
+        unwrap_lines(description);
+    }
     for key in T::KEYS {
         let pointer = format!("/properties/{}", key.name);
         let Some(property) = schema.pointer_mut(&pointer).and_then(Value::as_object_mut) else { continue };
-        unwrap_lines(property.get_mut("description"));
+        if let Some(description) = property.get_mut("description") {
+            unwrap_lines(description);
+        }
         // That a table or list may be absent is all that an empty default says.
         if let Some(default) = key.default.filter(|default| !matches!(*default, "{}" | "[]")).and_then(json) {
             property.insert("default".to_owned(), default);
@@ -198,8 +202,8 @@ pub(crate) fn finish<T: Table>(schema: &mut Schema) {
 
 /// A doc comment is wrapped for the source; an editor wraps for itself. A line that begins with a backquoted word and a
 /// colon begins an item of a list and stays a line.
-fn unwrap_lines(description: Option<&mut Value>) {
-    let Some(Value::String(text)) = description else { return };
+fn unwrap_lines(description: &mut Value) {
+    let Value::String(text) = description else { return };
     let mut unwrapped = String::with_capacity(text.len());
     for line in text.lines() {
         let item = line.strip_prefix('`').is_some_and(|rest| rest.find("`:") == rest.find('`'));

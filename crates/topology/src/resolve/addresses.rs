@@ -76,7 +76,7 @@ fn too_small(at: &At<Net>, net: Ipv4Net, needed: u64, what: &str, to: &mut Reade
     let has = 1u64 << (32 - net.prefix_len());
     if has < needed {
         let prefix = 32 - needed.next_power_of_two().trailing_zeros() as u8;
-        let wider = Ipv4Net::new(net.network(), prefix).map(|net| net.trunc()).unwrap_or(net);
+        let wider = Ipv4Net::new(net.network(), prefix).map_or(net, |net| net.trunc());
         let message = format!("{net} has {has} addresses, {what} need {needed}");
         to.report(Problem::error("network-too-small", at.span, message).help(format!("write \"{wider}\"")));
     }

@@ -256,13 +256,11 @@ fn song_name(song: &Song, to: &mut Reader) -> Option<(SongName, Span)> {
         return None;
     }
     let stem = std::path::Path::new(&song.path.value.0).file_stem().and_then(|stem| stem.to_str());
-    match stem.map(SongName::new) {
-        Some(Ok(name)) => Some((name, song.path.span)),
-        _ => {
-            let message = "the path's last part can't be the name of a song";
-            let help = "add a `name` of letters, digits, `.`, `_` and `-`, which players will use";
-            to.report(Problem::error("bad-name", song.path.span, message).help(help));
-            None
-        }
+    if let Some(Ok(name)) = stem.map(SongName::new) {
+        return Some((name, song.path.span));
     }
+    let message = "the path's last part can't be the name of a song";
+    let help = "add a `name` of letters, digits, `.`, `_` and `-`, which players will use";
+    to.report(Problem::error("bad-name", song.path.span, message).help(help));
+    None
 }
