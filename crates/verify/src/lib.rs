@@ -2,7 +2,8 @@
 //!
 //! It knows the plan and the mesh secret, talks to the mesh as players, operators and cheats would, and looks at the
 //! processes from outside. It shares no code with what it tests but the protocol's types: its own search, its own HTTP
-//! client. It changes nothing but this: at most one segment into each peer's cache, and a few retired routes.
+//! client. It changes nothing but this: at most one segment into each peer's cache (a gateway also keeps what it fetches
+//! for others), and a few retired routes.
 
 mod api;
 mod audit;

@@ -1,7 +1,7 @@
 //! Which connections the plan allows. Pure.
 //!
-//! A process of a peer may dial: its neighbours, the signalling server, the edges it is a gateway of. It may be dialled
-//! by its neighbours and by players. The address that a connection comes from proves nothing (a cheat need not bind to
+//! A process of a peer may dial: its neighbours, the signalling server, the edges it is a gateway of, itself. It may be
+//! dialled by its neighbours and by players. The address that a connection comes from proves nothing (a cheat need not bind to
 //! its own), so a connection is judged by the process that holds it; only where no process of the mesh does (closed ones,
 //! strangers) by its addresses.
 
@@ -121,7 +121,11 @@ impl Rules {
         if Some(*remote) == self.door {
             return Some(format!("{name} ({local}) has dialled the door"));
         }
-        let whose = self.addresses.get(&remote.ip()).map(|&at| format!(" ({})", self.names[at]));
+        let at = self.addresses.get(&remote.ip()).copied();
+        if at == Some(peer) {
+            return None; // with itself
+        }
+        let whose = at.map(|at| format!(" ({})", self.names[at]));
         Some(format!(
             "{name} has a connection {local} - {remote}{}, which nothing in the plan is",
             whose.unwrap_or_default()
@@ -184,6 +188,7 @@ mod tests {
         assert_eq!(dialled(1, at(6)), None);
         assert_eq!(dialled(1, target.signalling), None);
         assert_eq!(dialled(1, edge), None);
+        assert_eq!(dialled(1, port(at(1), 9999)), None);
         assert!(dialled(2, edge).unwrap().contains("no gateway"));
         assert!(dialled(1, origin).unwrap().contains("no gateway"));
         assert!(dialled(1, at(3)).unwrap().contains("peer-3, no neighbour"));

@@ -3,10 +3,10 @@
 //! The programs are those of the workspace, built first; the mesh is started by `hopcast up --detach` and taken down
 //! when the test ends, however it ends. One mesh at a time: each has three databases.
 
-pub mod rogue;
+pub(crate) mod rogue;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -45,12 +45,12 @@ fn programs() -> &'static Path {
     })
 }
 
-/// A mesh of ten peers in a ring, in two rooms, with the gateways of its two edges side by side: peer-6 is four hops from
-/// peer-2 and five from peer-1.
-pub struct Mesh {
-    pub plan: Plan,
-    pub state: PathBuf,
-    pub access: Access,
+/// A mesh of 16 peers in a ring, in two rooms, with the gateways of its two edges opposite each other: peer-5 and peer-13
+/// are four hops from both, and whoever has a liar on one side finds another way on the other.
+pub(crate) struct Mesh {
+    pub(crate) plan: Plan,
+    pub(crate) state: PathBuf,
+    pub(crate) access: Access,
     file: PathBuf,
     _folder: TempDir,
     _turn: MutexGuard<'static, ()>,
@@ -58,7 +58,7 @@ pub struct Mesh {
 
 impl Mesh {
     /// Starts a mesh in a block of its own: 127.81.<block>.0/24, ports 17900 + 2 * block and the next.
-    pub async fn start(block: u8) -> Self {
+    pub(crate) async fn start(block: u8) -> Self {
         let turn = ONE_AT_A_TIME.lock().await;
         let folder = tempfile::Builder::new().prefix("hopcast-verify-").tempdir().unwrap();
         // The databases run under another user where we are root.
@@ -70,7 +70,7 @@ impl Mesh {
             [mesh]
             name = "verify-{block}"
             [peers]
-            count = 10
+            count = 16
             patience = "4s"
             links = {{ shape = "ring" }}
             [[rooms]]
@@ -86,7 +86,7 @@ impl Mesh {
             [[edges]]
             name = "edge-db-b"
             network = "edge-b-net"
-            peers = ["peer-2"]
+            peers = ["peer-9"]
             [origin]
             name = "origin-db"
             network = "origin-net"
@@ -114,7 +114,7 @@ impl Mesh {
     }
 
     /// What verify is told, from the mesh's status.
-    pub async fn target(&self) -> Target {
+    pub(crate) async fn target(&self) -> Target {
         let status = local(&self.state, &self.plan.mesh).status().await.unwrap();
         let plan = &self.plan;
         let peer = |peer: &hopcast_topology::plan::Peer| PeerTarget {
@@ -158,22 +158,22 @@ impl Mesh {
     }
 
     /// Breaks something.
-    pub async fn fault(&self, fault: Fault) {
+    pub(crate) async fn fault(&self, fault: Fault) {
         local(&self.state, &self.plan.mesh).fault(&fault).await.unwrap();
     }
 
     /// Where a peer listens.
-    pub fn endpoint(&self, peer: &str) -> SocketAddr {
+    pub(crate) fn endpoint(&self, peer: &str) -> SocketAddr {
         self.plan.peer(peer).unwrap().local
     }
 
     /// The folder of this mesh.
-    pub fn dir(&self) -> PathBuf {
+    pub(crate) fn dir(&self) -> PathBuf {
         self.state.join(self.plan.mesh.as_str())
     }
 
     /// Runs statements as a database's owner.
-    pub async fn as_owner(&self, access: &DatabaseAccess, statements: &str) {
+    pub(crate) async fn as_owner(&self, access: &DatabaseAccess, statements: &str) {
         let (client, connection) = tokio_postgres::Config::new()
             .host(&access.host)
             .port(access.port)
@@ -189,7 +189,7 @@ impl Mesh {
     }
 
     /// Kills a peer and puts a rogue in its place; the target then names the rogue's process.
-    pub async fn replace(&self, peer: &str, cheat: Cheat, test: &str) -> (Rogue, Target) {
+    pub(crate) async fn replace(&self, peer: &str, cheat: Cheat, test: &str) -> (Rogue, Target) {
         let text = std::fs::read_to_string(self.dir().join(format!("config/{peer}.json"))).unwrap();
         let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
         let listen = self.endpoint(peer);
@@ -222,9 +222,8 @@ impl Mesh {
 impl Drop for Mesh {
     fn drop(&mut self) {
         let down = hopcast(&self.state, &self.file, &["down", "--purge"]);
-        if !down.status.success() && !std::thread::panicking() {
-            panic!("down: {}", String::from_utf8_lossy(&down.stderr));
-        }
+        let well = down.status.success() || std::thread::panicking();
+        assert!(well, "down: {}", String::from_utf8_lossy(&down.stderr));
     }
 }
 
@@ -259,24 +258,19 @@ async fn wait_for(peer: SocketAddr) {
 }
 
 /// Runs verify.
-pub async fn verify(target: &Target) -> Report {
+pub(crate) async fn verify(target: &Target) -> Report {
     hopcast_verify::run(target, &Options::default(), &|_| ()).await.unwrap()
 }
 
 /// Asserts which checks did not pass.
 #[track_caller]
-pub fn assert_only(report: &Report, checks: &[&str]) {
+pub(crate) fn assert_only(report: &Report, checks: &[&str]) {
     assert_eq!(report.not_passed(), checks, "{report}");
     assert_eq!(report.passed, checks.is_empty());
     assert_eq!(report.exit_code(), u8::from(!checks.is_empty()));
 }
 
 /// The texts of one check.
-pub fn texts(report: &Report, check: &str) -> String {
+pub(crate) fn texts(report: &Report, check: &str) -> String {
     report.check(check).unwrap().failures.join("\n")
-}
-
-/// The address of a peer without its port.
-pub fn ip(address: SocketAddr) -> Option<IpAddr> {
-    Some(address.ip())
 }

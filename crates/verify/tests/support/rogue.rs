@@ -28,7 +28,7 @@ const ORDERS: &str = "HOPCAST_TEST_ROGUE";
 
 /// How it cheats.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Cheat {
+pub(crate) enum Cheat {
     /// Takes itself out of `Via` where it relays.
     HidesInVia,
     /// Changes a byte of what it relays.
@@ -41,27 +41,27 @@ pub enum Cheat {
 
 /// Whose place it takes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Orders {
-    pub name: String,
-    pub cheat: Cheat,
+pub(crate) struct Orders {
+    pub(crate) name: String,
+    pub(crate) cheat: Cheat,
     /// Where the peer is expected, and where the real one listens behind it.
-    pub listen: SocketAddr,
-    pub behind: SocketAddr,
-    pub program: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) behind: SocketAddr,
+    pub(crate) program: PathBuf,
     /// The real peer's file, with the other port.
-    pub config: PathBuf,
+    pub(crate) config: PathBuf,
     /// First and last address of the mesh's peers.
-    pub peers: (IpAddr, IpAddr),
+    pub(crate) peers: (IpAddr, IpAddr),
 }
 
 /// The running cheat.
-pub struct Rogue {
-    pub process: Child,
+pub(crate) struct Rogue {
+    pub(crate) process: Child,
 }
 
 impl Rogue {
     /// Starts it in the test program `test`, whose only content is a call of [`obey`].
-    pub fn start(orders: &Orders, test: &str) -> Self {
+    pub(crate) fn start(orders: &Orders, test: &str) -> Self {
         let process = Command::new(std::env::current_exe().unwrap())
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
             .env(ORDERS, serde_json::to_string(orders).unwrap())
@@ -81,7 +81,7 @@ impl Drop for Rogue {
 }
 
 /// Cheats as ordered until standard input ends. Does nothing without orders.
-pub fn obey() {
+pub(crate) fn obey() {
     let Ok(orders) = std::env::var(ORDERS) else { return };
     let orders: Orders = serde_json::from_str(&orders).unwrap();
     let mut real = Command::new(&orders.program)
@@ -89,6 +89,7 @@ pub fn obey() {
         .arg(&orders.config)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     std::thread::spawn(|| {
