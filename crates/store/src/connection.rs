@@ -38,7 +38,7 @@ impl Connection {
     async fn dial(access: &DatabaseAccess, from: Option<IpAddr>, application: &str) -> Result<Self, Error> {
         let address = || format!("{}:{}", access.host, access.port);
         let unreachable =
-            |source| Error::Unreachable { name: access.name.to_string(), address: address(), source };
+            |error| Error::Unreachable { name: access.name.to_string(), address: address(), error };
         let stream = dial(&access.host, access.port, from).await.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
         let mut config = tokio_postgres::Config::new();
@@ -47,9 +47,9 @@ impl Connection {
             .password(&access.password)
             .dbname(&access.database)
             .application_name(application);
-        let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|source| {
-            let detail = explain(&source);
-            Error::Refused { name: access.name.to_string(), address: address(), detail, source }
+        let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|error| {
+            let detail = explain(&error);
+            Error::Refused { name: access.name.to_string(), address: address(), detail, error }
         })?;
         let name = access.name.clone();
         let task = tokio::spawn(async move {

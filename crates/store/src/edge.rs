@@ -127,7 +127,7 @@ impl Admin {
             Some(row) => {
                 statements.extend(alter_options(&row.get::<_, Vec<String>>(0), &mapping).map(|changes| {
                     format!("ALTER USER MAPPING FOR {DEFINER} SERVER {SERVER} OPTIONS ({changes})")
-                }))
+                }));
             }
         }
         let changed = !statements.is_empty();

@@ -2,20 +2,22 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use tokio_postgres::error::SqlState;
+
 use crate::source::SourceError;
 
-/// A failure, told so that it fits after "hopcast: ".
+/// A failure, told so that it fits after "hopcast: ". The text is whole: what the driver or the system said is part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Nothing answers at the database's address.
-    #[error("cannot reach database {name} at {address}: {source}")]
+    #[error("cannot reach database {name} at {address}: {error}")]
     Unreachable {
         /// The database.
         name: String,
         /// `host:port`.
         address: String,
         /// Why.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The server answered and refused: wrong password, no such database, starting up, no rule in `pg_hba.conf`.
     #[error("database {name} at {address} refused the connection: {detail}")]
@@ -27,7 +29,7 @@ pub enum Error {
         /// The server's words.
         detail: String,
         /// What the driver said.
-        source: tokio_postgres::Error,
+        error: tokio_postgres::Error,
     },
     /// A statement failed.
     #[error("failed to {what}: {detail}")]
@@ -37,7 +39,7 @@ pub enum Error {
         /// The server's words.
         detail: String,
         /// What the driver said.
-        source: tokio_postgres::Error,
+        error: tokio_postgres::Error,
     },
     /// No answer in time.
     #[error("failed to {what}: no answer within {} s", after.as_secs_f32())]
@@ -107,9 +109,7 @@ impl Error {
     /// The server's SQLSTATE, where it gave one.
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
-            Self::Statement { source, .. } | Self::Refused { source, .. } => {
-                source.code().map(|code| code.code())
-            }
+            Self::Statement { error, .. } | Self::Refused { error, .. } => error.code().map(SqlState::code),
             _ => None,
         }
     }
@@ -119,7 +119,7 @@ impl Error {
         match self {
             Self::Unreachable { .. } => true,
             // cannot_connect_now: starting up, shutting down or in recovery.
-            Self::Refused { source, .. } => source.code().is_none_or(|code| code.code() == "57P03"),
+            Self::Refused { error, .. } => error.code().is_none_or(|code| code.code() == "57P03"),
             _ => false,
         }
     }
@@ -149,7 +149,7 @@ pub(crate) trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, tokio_postgres::Error> {
     fn doing(self, what: &str) -> Result<T, Error> {
-        self.map_err(|source| Error::Statement { what: what.into(), detail: explain(&source), source })
+        self.map_err(|error| Error::Statement { what: what.into(), detail: explain(&error), error })
     }
 }
 

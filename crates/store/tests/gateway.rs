@@ -10,6 +10,7 @@ use common::{
 };
 use hopcast_protocol::{DatabaseAccess, Manifest, Sha256, SignedManifest};
 use hopcast_store::{Error, Gateway, ingest, roles};
+use tokio_postgres::error::SqlState;
 
 async fn mesh() -> (Cluster, Cluster) {
     let (origin, edge) = (Cluster::start("origin-db", ORIGIN), Cluster::start("edge-db-a", EDGE));
@@ -182,7 +183,7 @@ async fn the_origins_roles_can_do_nothing_else() {
         let client = origin.raw(&access, None).await;
         let error =
             client.batch_execute(forbidden).await.err().unwrap_or_else(|| panic!("allowed: {forbidden}"));
-        assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{role}: {forbidden}");
+        assert_eq!(error.code().map(SqlState::code), Some("42501"), "{role}: {forbidden}");
     }
     drop(edge);
 }
@@ -193,7 +194,7 @@ async fn is_rejected(access: &DatabaseAccess, from: IpAddr) -> bool {
         Ok(_) => false,
         Err(error) => {
             // 28000: pg_hba.conf rejects. A wrong password would be 28P01.
-            assert_eq!(error.code().map(|code| code.code()), Some("28000"), "{}", hopcast_error(&error));
+            assert_eq!(error.code().map(SqlState::code), Some("28000"), "{}", hopcast_error(&error));
             true
         }
     }

@@ -32,7 +32,15 @@ pub(super) async fn encode(
     path: &Path,
     progress: &mut impl FnMut(Progress),
 ) -> Result<(TempDir, Vec<String>), SourceError> {
-    let io = |path: &Path, source| SourceError::Io { path: path.into(), source };
+    encode_with("ffmpeg", path, progress).await
+}
+
+async fn encode_with(
+    program: &str,
+    path: &Path,
+    progress: &mut impl FnMut(Progress),
+) -> Result<(TempDir, Vec<String>), SourceError> {
+    let io = |path: &Path, error| SourceError::Io { path: path.into(), error };
     let file = path.canonicalize().map_err(|source| io(path, source))?;
     if std::fs::metadata(&file).map_err(|source| io(path, source))?.len() == 0 {
         return Err(SourceError::NotAudio { file: path.into(), detail: "the file is empty".into() });
@@ -46,7 +54,7 @@ pub(super) async fn encode(
         let folder = scratch.path().join(name);
         std::fs::create_dir(&folder).map_err(|source| io(&folder, source))?;
     }
-    let mut child = Command::new("ffmpeg")
+    let mut child = Command::new(program)
         .args(arguments(&file, scratch.path()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -255,6 +263,8 @@ mod tests {
         let mut bytes = b"RIFF\xa4\x3e\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\x80\x3e\0\0".to_vec();
         bytes.resize(bytes.len() + 16_000, 0);
         std::fs::write(&wav, bytes).unwrap();
+        let missing = encode_with("no-such-ffmpeg", &wav, &mut |_| {}).await.unwrap_err();
+        assert!(missing.to_string().ends_with("needs ffmpeg, which is not in PATH"), "{missing}");
         let (scratch, warnings) = encode(&wav, &mut |_| {}).await.unwrap();
         assert_eq!(warnings, [] as [String; 0]);
         let at = scratch.path().to_owned();

@@ -30,7 +30,7 @@ type Read = (Vec<PreparedRendition>, Vec<String>);
 
 /// Reads a folder, or the folder of the playlist that `path` is.
 pub(super) fn read(path: &Path, max_segment: u64) -> Result<Read, SourceError> {
-    let io = |source| SourceError::Io { path: path.into(), source };
+    let io = |error| SourceError::Io { path: path.into(), error };
     let (folder, entry) = if fs::metadata(path).map_err(io)?.is_dir() {
         (path.to_owned(), None)
     } else {
@@ -89,7 +89,7 @@ pub(super) fn read_encoded(folder: &Path, max_segment: u64) -> Result<Read, Sour
 
 /// `master.m3u8`, else the only master, else the only playlist.
 fn find_entry(folder: &Path) -> Result<PathBuf, SourceError> {
-    let io = |source| SourceError::Io { path: folder.into(), source };
+    let io = |error| SourceError::Io { path: folder.into(), error };
     let mut playlists = Vec::new();
     for entry in fs::read_dir(folder).map_err(io)? {
         let path = entry.map_err(io)?.path();
@@ -143,9 +143,9 @@ fn name(playlist: &Path, root: &Path, bandwidth: u64, taken: &HashSet<RenditionN
         .into_iter()
         .flatten()
         .filter_map(fits)
-        .chain((2..).filter_map(|n| RenditionName::new(format!("{by_bandwidth}-{n}")).ok()))
+        .chain((2..=taken.len() + 2).filter_map(|n| RenditionName::new(format!("{by_bandwidth}-{n}")).ok()))
         .find(|name| !taken.contains(name))
-        .expect("the numbers do not end")
+        .expect("one number more than there are names")
 }
 
 struct Reader {
@@ -157,7 +157,7 @@ struct Reader {
 
 impl Reader {
     fn new(folder: &Path, max_segment: u64) -> Result<Self, SourceError> {
-        let root = folder.canonicalize().map_err(|source| SourceError::Io { path: folder.into(), source })?;
+        let root = folder.canonicalize().map_err(|error| SourceError::Io { path: folder.into(), error })?;
         Ok(Self { root, max_segment, warnings: Vec::new() })
     }
 

@@ -69,7 +69,7 @@ pub(super) fn codecs(format: Format, segment: &[u8], init: Option<&[u8]>) -> Opt
 
 /// A whole file of at most `limit` bytes; `None` where it is longer.
 pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
-    let io = |source| SourceError::Io { path: PathBuf::from(path), source };
+    let io = |error| SourceError::Io { path: PathBuf::from(path), error };
     let file = File::open(path).map_err(io)?;
     let length = file.metadata().map_err(io)?.len();
     if length > limit {

@@ -70,18 +70,18 @@ pub(super) fn check_init(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-fn find<'a>(bytes: &'a [u8], wanted: &[u8; 4]) -> Option<&'a [u8]> {
+fn find(bytes: &[u8], wanted: [u8; 4]) -> Option<&[u8]> {
     boxes(bytes).map_while(Result::ok).find(|(kind, _)| *kind == wanted).map(|(_, body)| body)
 }
 
 /// The codecs of all tracks of an init segment; `None` where one is unknown.
 pub(super) fn codecs(init: &[u8]) -> Option<String> {
     let mut codecs = Vec::new();
-    for (kind, track) in boxes(find(init, b"moov")?).map_while(Result::ok) {
+    for (kind, track) in boxes(find(init, *b"moov")?).map_while(Result::ok) {
         if kind == b"trak" {
-            let table = find(find(find(track, b"mdia")?, b"minf")?, b"stbl")?;
+            let table = find(find(find(track, *b"mdia")?, *b"minf")?, *b"stbl")?;
             // Version, flags and the number of entries come before the first sample entry.
-            let (kind, entry) = boxes(find(table, b"stsd")?.get(8..)?).next()?.ok()?;
+            let (kind, entry) = boxes(find(table, *b"stsd")?.get(8..)?).next()?.ok()?;
             codecs.push(codec(kind, entry)?);
         }
     }
@@ -91,9 +91,9 @@ pub(super) fn codecs(init: &[u8]) -> Option<String> {
 /// RFC 6381 3.3 to 3.4; the lengths are those of AudioSampleEntry and VisualSampleEntry.
 fn codec(kind: &[u8], entry: &[u8]) -> Option<String> {
     match kind {
-        b"mp4a" => object_type(find(entry.get(28..)?, b"esds")?.get(4..)?),
+        b"mp4a" => object_type(find(entry.get(28..)?, *b"esds")?.get(4..)?),
         b"avc1" | b"avc3" => {
-            let config = find(entry.get(78..)?, b"avcC")?;
+            let config = find(entry.get(78..)?, *b"avcC")?;
             let kind = String::from_utf8_lossy(kind);
             Some(format!("{kind}.{:02x}{:02x}{:02x}", config.get(1)?, config.get(2)?, config.get(3)?))
         }
@@ -155,13 +155,13 @@ fn object_type(mut bytes: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn boxed(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
-        [&(8 + body.len() as u32).to_be_bytes()[..], kind, body].concat()
+    fn boxed(kind: [u8; 4], body: &[u8]) -> Vec<u8> {
+        [&(8 + body.len() as u32).to_be_bytes()[..], &kind, body].concat()
     }
 
     #[test]
     fn boxes_are_walked_to_the_end() {
-        let segment = [boxed(b"styp", b"msdh"), boxed(b"moof", b"x"), boxed(b"mdat", b"sound")].concat();
+        let segment = [boxed(*b"styp", b"msdh"), boxed(*b"moof", b"x"), boxed(*b"mdat", b"sound")].concat();
         assert!(recognise(&segment));
         assert_eq!(check_segment(&segment), Ok(()));
         for length in (1..segment.len()).filter(|length| ![12, 21].contains(length)) {

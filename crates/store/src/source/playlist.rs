@@ -58,7 +58,7 @@ struct Lines {
 pub(super) fn read(file: &Path, bytes: &[u8], warnings: &mut Vec<String>) -> Result<Playlist, SourceError> {
     let fail = |line: usize, problem: String| SourceError::Playlist { file: file.into(), line, problem };
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
         fail(line, "not UTF-8 text (RFC 8216 4.1)".into())
     })?;
     let (lines, plain) = scan(text).map_err(|(line, problem)| fail(line, problem))?;
@@ -127,10 +127,10 @@ fn scan(text: &str) -> Result<(Lines, String), (usize, String)> {
                 }
                 lines.target_duration = Some(line);
             }
-            "#EXT-X-MEDIA-SEQUENCE" => {
-                if !value.parse::<u64>().is_ok_and(|number| number <= i64::MAX as u64 / 2) {
-                    return Err((line, format!("`{value}` is not a sequence number")));
-                }
+            "#EXT-X-MEDIA-SEQUENCE"
+                if !value.parse::<u64>().is_ok_and(|number| number <= i64::MAX as u64 / 2) =>
+            {
+                return Err((line, format!("`{value}` is not a sequence number")));
             }
             "#EXT-X-KEY" | "#EXT-X-SESSION-KEY" if !value.contains("METHOD=NONE") => {
                 return refuse(
