@@ -30,7 +30,12 @@ pub(crate) fn answer<B>(hub: &Hub, request: &Request<B>) -> Response<Body> {
     }
     match path {
         "/healthz" => text(StatusCode::OK, "ok"),
-        "/metrics" => typed(StatusCode::OK, metrics::CONTENT_TYPE, hub.metrics_text()),
+        "/metrics" => {
+            let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+            let open = accept.is_some_and(|accept| accept.contains(metrics::OPEN_METRICS));
+            let kind = if open { metrics::CONTENT_TYPE } else { metrics::CLASSIC_CONTENT_TYPE };
+            typed(StatusCode::OK, kind, hub.metrics_text())
+        }
         "/api/rooms" => as_json(StatusCode::OK, &json!({ "rooms": hub.rooms() })),
         "/api/graph" => graph(hub, request.uri().query()),
         "/api/path" => way(hub, request.uri().query()),

@@ -34,7 +34,7 @@ impl ConfigError {
 pub enum BindError {
     /// Somebody else has it.
     #[error(
-        "{address} is taken by {holder}; stop that, or choose another address with --listen or SIGNAL_ADDR"
+        "{address} is taken by {holder}; stop that, or choose another address (--listen, SIGNAL_ADDR, or the file's)"
     )]
     Taken {
         /// The address.

@@ -4,6 +4,10 @@
 //! and queueing never waits. Rooms therefore run on several cores, and a slow reader costs its own connection only.
 //! Lock order: the table of rooms, then one room; no two rooms at once.
 
+mod delivery;
+mod session;
+mod view;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -14,14 +18,12 @@ use std::{
 };
 
 use hopcast_protocol::{PeerName, RoomName, RouteId, keys::TokenKey};
+pub use session::Session;
 use tokio::time::Instant;
 
 use crate::{
     config::{Limits, Seeds, Settings},
-    connection::Handler,
-    core::{
-        ConnectionId, Cut, Dialect, Epoch, Fault, GraphView, Output, Outputs, Policy, Room, RoomView, Way,
-    },
+    core::{ConnectionId, Dialect, Epoch, Outputs, Policy, Room},
     events::Events,
     frame::Frame,
     metrics::Metrics,
@@ -132,61 +134,6 @@ impl Hub {
         let room = Room::new(room.clone(), self.policy(room, access), self.epoch.clone());
         let state = CellState { room, outboxes: HashMap::new(), outputs: Outputs::default(), retired: false };
         Arc::new(Cell { state: Mutex::new(state) })
-    }
-
-    /// Works on one room, then delivers what it put out.
-    fn with<T>(&self, cell: &Cell, work: impl FnOnce(&mut CellState) -> T) -> T {
-        let mut state = lock(cell);
-        state.outputs.watched = self.events.watched();
-        let result = work(&mut state);
-        self.deliver(&mut state);
-        result
-    }
-
-    fn deliver(&self, state: &mut CellState) {
-        let CellState { room, outboxes, outputs, .. } = state;
-        loop {
-            let mut slow = Vec::new();
-            for output in outputs.frames.drain(..) {
-                match output {
-                    Output::Send { to, frame } => {
-                        self.metrics.frames.inc();
-                        if outboxes.get(&to).is_some_and(|outbox| outbox.push(frame).is_err()) {
-                            slow.push(to);
-                        }
-                    }
-                    Output::Close { to, code, reason } => {
-                        self.metrics.closed(code);
-                        if let Some(outbox) = outboxes.remove(&to) {
-                            outbox.finish(Some(Frame::close(code, reason)));
-                        }
-                    }
-                    Output::Cut { to, why } => {
-                        self.metrics.cut(why);
-                        if let Some(outbox) = outboxes.remove(&to) {
-                            outbox.abort();
-                        }
-                    }
-                }
-            }
-            for connection in slow {
-                // Once only: a second full queue of the same connection finds it gone.
-                if let Some(outbox) = outboxes.remove(&connection) {
-                    self.metrics.cut(Cut::Slow);
-                    outbox.abort();
-                    room.disconnect(connection, outputs);
-                }
-            }
-            if outputs.frames.is_empty() {
-                break;
-            }
-        }
-        for tally in outputs.tally.drain(..) {
-            self.metrics.tally(tally);
-        }
-        for event in outputs.events.drain(..) {
-            self.events.publish(&event);
-        }
     }
 
     /// Whether a client may enter.
@@ -338,84 +285,10 @@ impl Hub {
     pub fn retire_route(&self, route: &RouteId) -> bool {
         self.cells().iter().any(|cell| self.with(cell, |state| state.room.retire(route, &mut state.outputs)))
     }
-
-    /// For `/api/rooms`.
-    pub fn rooms(&self) -> Vec<RoomView> {
-        self.cells().iter().map(|cell| lock(cell).room.view()).collect()
-    }
-
-    /// For `/api/graph`; of one room, or of all.
-    pub fn graphs(&self, room: Option<&RoomName>) -> Option<Vec<GraphView>> {
-        let cells = match room {
-            Some(room) => vec![self.cell(room)?],
-            None => self.cells(),
-        };
-        Some(cells.iter().map(|cell| lock(cell).room.graph_view()).collect())
-    }
-
-    /// For `/api/path`; `None`: there is no such room.
-    pub fn way(&self, room: &RoomName, from: &PeerName, to: &PeerName) -> Option<Result<Way, Fault>> {
-        self.cell(room).map(|cell| lock(&cell).room.way(from, to))
-    }
-
-    /// For `/metrics`.
-    pub fn metrics_text(&self) -> String {
-        let cells = self.cells();
-        self.metrics.rooms.set(cells.len() as i64);
-        self.metrics.routes.set(cells.iter().map(|cell| lock(cell).room.routes() as i64).sum());
-        self.metrics.text()
-    }
 }
 
 fn lock(cell: &Cell) -> MutexGuard<'_, CellState> {
     cell.state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// One client in one room. Dropping it leaves the room.
-#[derive(Debug)]
-pub struct Session {
-    hub: Arc<Hub>,
-    cell: Arc<Cell>,
-    connection: ConnectionId,
-    outbox: Arc<Outbox>,
-}
-
-impl Session {
-    /// What waits for the client.
-    pub fn outbox(&self) -> Arc<Outbox> {
-        self.outbox.clone()
-    }
-}
-
-impl Handler for Session {
-    fn alive(&mut self) {
-        let now = self.hub.now();
-        lock(&self.cell).room.alive(self.connection, now);
-    }
-
-    fn message(&mut self, payload: &[u8], _text: bool) {
-        let now = self.hub.now();
-        self.hub.with(&self.cell, |state| {
-            state.room.alive(self.connection, now);
-            state.room.message(self.connection, payload, &mut state.outputs);
-        });
-    }
-
-    fn too_large(&mut self) {
-        let bound = self.hub.settings.limits.connection.message;
-        self.hub.with(&self.cell, |state| state.room.too_large(self.connection, bound, &mut state.outputs));
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.hub.metrics.connections.dec();
-        self.hub.with(&self.cell, |state| {
-            state.outboxes.remove(&self.connection);
-            state.room.disconnect(self.connection, &mut state.outputs);
-        });
-        self.hub.retire_if_idle(&self.cell);
-    }
 }
 
 #[cfg(test)]
@@ -423,6 +296,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::connection::Handler as _;
 
     #[tokio::test]
     async fn a_room_that_is_at_work_holds_up_no_other() {

@@ -7,14 +7,18 @@ use std::{sync::atomic::AtomicU64, time::Duration};
 use hopcast_protocol::{ErrorCode, MeshName};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
 use crate::core::{Cut, Tally};
 
-/// The content type of [`Metrics::text`].
+/// The content type of [`Metrics::text`] for who accepts [`OPEN_METRICS`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The content type for everyone else: no metric here has a form that the older format lacks.
+pub const CLASSIC_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// What a scraper's `Accept` names.
+pub const OPEN_METRICS: &str = "application/openmetrics-text";
 
 /// A message's type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,6 +36,13 @@ struct Code {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
+}
+
+/// The program.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Build {
+    version: &'static str,
+    mesh: String,
 }
 
 /// An HTTP status.
@@ -74,9 +85,9 @@ impl Metrics {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let started = Gauge::<i64>::default();
         started.set(start.as_secs() as i64);
-        let mesh = mesh.map(|mesh| ("mesh", mesh.to_string()));
-        let build: Vec<_> =
-            std::iter::once(("version", env!("CARGO_PKG_VERSION").to_owned())).chain(mesh).collect();
+        let build = Family::<Build, Gauge>::default();
+        let mesh = mesh.map_or_else(String::new, MeshName::to_string);
+        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION"), mesh }).set(1);
         let metrics = Self {
             messages: Family::default(),
             errors: Family::default(),
@@ -97,7 +108,7 @@ impl Metrics {
         };
         {
             let r = registry.sub_registry_with_prefix("hopcast_signalling");
-            r.register("build", "The program", Info::new(build));
+            r.register("build_info", "The program", build);
             r.register("messages", "Messages read, by type", metrics.messages.clone());
             r.register("errors", "Errors answered, by code", metrics.errors.clone());
             r.register("paths", "Paths broadcast", metrics.paths.clone());

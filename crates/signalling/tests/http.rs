@@ -226,4 +226,10 @@ async fn no_name_that_a_client_chooses_becomes_a_label() {
         assert!(!text.contains(name), "{name} is in:\n{text}");
     }
     assert!(text.ends_with("# EOF\n"));
+    for (accept, kind) in
+        [("*/*", "text/plain; version=0.0.4"), ("application/openmetrics-text;q=1", "application/open")]
+    {
+        let response = send(server.address, "GET", "/metrics", &[("accept", accept)]).await;
+        assert!(response.headers()["content-type"].to_str().unwrap().starts_with(kind), "{accept}");
+    }
 }
