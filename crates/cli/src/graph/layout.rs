@@ -163,6 +163,23 @@ fn along(curve: &[Point; 4], share: f64) -> Point {
     points[0]
 }
 
+/// Where a box has most room around it, in roughly that direction from the middle: within a circle of radius `free`, beside a box
+/// in the middle. `None`: it fits nowhere.
+pub(super) fn inside(free: f64, direction: f64, size: (f64, f64), middle: (f64, f64)) -> Option<Point> {
+    const AIR: f64 = 10.0;
+    let around = |at: Point| {
+        let corner = (at.x.abs() + size.0 / 2.0).hypot(at.y.abs() + size.1 / 2.0);
+        let beside =
+            (at.x.abs() - f64::midpoint(size.0, middle.0)).max(at.y.abs() - f64::midpoint(size.1, middle.1));
+        (free - corner).min(beside)
+    };
+    (-4..=4)
+        .flat_map(|turn| (1..40).map(move |out| (f64::from(turn) * 0.2, f64::from(out) / 40.0)))
+        .map(|(turn, out)| Point::polar(direction + turn, free * out))
+        .max_by(|&a, &b| around(a).total_cmp(&around(b)))
+        .filter(|&at| around(at) >= AIR)
+}
+
 /// Groups ascending places into runs without a gap, first and last place of each; the last run goes on over the end of the
 /// circle where the first begins.
 pub(super) fn runs(places: &[usize], peers: usize) -> Vec<(usize, usize)> {
@@ -264,6 +281,15 @@ mod tests {
         for end in arc.iter().step_by(3) {
             assert!((end.distance(Point::ZERO) - 500.0).abs() < 1e-6);
         }
+    }
+
+    #[test]
+    fn a_box_inside_touches_nothing() {
+        let at = inside(400.0, -1.0, (300.0, 200.0), (84.0, 46.0)).expect("there is room");
+        assert!((at.x.abs() + 150.0).hypot(at.y.abs() + 100.0) < 400.0, "{at}");
+        assert!(at.x.abs() > 192.0 || at.y.abs() > 123.0, "{at}");
+        assert!(at.y < 0.0, "in about the direction asked for: {at}");
+        assert_eq!(inside(200.0, -1.0, (300.0, 200.0), (84.0, 46.0)), None);
     }
 
     #[test]

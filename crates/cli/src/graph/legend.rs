@@ -97,23 +97,20 @@ impl Rows {
         let size = (self.size * 1.5).round();
         self.add(
             text.chars().count() * 2,
-            &format!(
-                r#"<TD COLSPAN="2" ALIGN="LEFT"><FONT POINT-SIZE="{size}"><B>{}</B></FONT></TD>"#,
-                escape(text)
-            ),
+            &format!(r#"<TD ALIGN="LEFT"><FONT POINT-SIZE="{size}"><B>{}</B></FONT></TD>"#, escape(text)),
         );
         self.lines += 1;
     }
 
     fn wide(&mut self, text: &str) {
-        self.add(text.chars().count(), &format!(r#"<TD COLSPAN="2" ALIGN="LEFT">{}</TD>"#, escape(text)));
+        self.add(text.chars().count(), &format!(r#"<TD ALIGN="LEFT">{}</TD>"#, escape(text)));
     }
 
     fn row(&mut self, colour: &str, text: &str) {
-        let (width, height) = ((self.size * 1.8).round(), (self.size * 0.7).round());
+        // A character, not a cell with a background: a long way below would stretch the cell.
         self.add(
-            text.chars().count() + 5,
-            &format!(r#"<TD WIDTH="{width}" HEIGHT="{height}" FIXEDSIZE="TRUE" BGCOLOR="{colour}"></TD><TD ALIGN="LEFT">{}</TD>"#, escape(text)),
+            text.chars().count() + 3,
+            &format!(r#"<TD ALIGN="LEFT"><FONT COLOR="{colour}">■■</FONT> {}</TD>"#, escape(text)),
         );
     }
 

@@ -14,7 +14,7 @@ use hopcast_topology::{
 
 use super::{
     Overlay, colour,
-    layout::{Circle, Point},
+    layout::{Circle, Point, inside},
     legend::legend,
     sheet::{Sheet, attributes, curve, inches, quoted, tenths},
 };
@@ -190,15 +190,10 @@ impl<'a> Scene<'a> {
             .circle
             .direction(gateways)
             .map_or(-std::f64::consts::FRAC_PI_2, |angle| angle + std::f64::consts::PI);
-        let half = (legend.width / 2.0).hypot(legend.height / 2.0);
-        // Between the origin and the links.
-        let nearest = half + self.database().0 / 2.0;
-        let at = if nearest + half < free {
-            Point::polar(away, f64::midpoint(nearest, free - half))
-        } else {
-            let outside = self.circle.band(self.plan.rooms.len()) + 60.0;
-            Point { x: outside + legend.width / 2.0, y: 0.0 }
-        };
+        let size = (legend.width, legend.height);
+        let outside = self.circle.band(self.plan.rooms.len()) + 60.0;
+        let at = inside(free, away, size, self.database())
+            .unwrap_or(Point { x: outside + legend.width / 2.0, y: 0.0 });
         self.sheet.html(":legend", at, &legend.html, 13.0 * self.circle.scale);
     }
 }
