@@ -41,7 +41,7 @@ pub use env::{Env, VARIABLES};
 pub use graph::MAX_GRAPH;
 pub use plan::Plan;
 pub use reference::reference;
-pub use report::{Entry, Report, Severity};
+pub use report::{Entry, Related, Report, Severity};
 pub use schema::schema;
 
 use config::{File, read::Reader, syntax, table::FromToml};

@@ -97,6 +97,22 @@ pub struct Entry {
     pub end_column: usize,
     /// The offending text.
     pub text: String,
+    /// A second place that explains the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub related: Option<Related>,
+}
+
+/// A place that explains another one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Related {
+    /// The file, or the environment variable.
+    pub file: String,
+    /// Line of its first character, from 1.
+    pub line: usize,
+    /// Column of its first character, from 1, in characters.
+    pub column: usize,
+    /// What is there.
+    pub label: String,
 }
 
 /// Everything that is wrong with a topology; as an error it has at least one problem of [`Severity::Error`].
@@ -153,6 +169,11 @@ impl Report {
             end_line: end.0,
             end_column: end.1,
             text: self.texts.slice(problem.span).to_owned(),
+            related: problem.related.as_ref().and_then(|(span, label)| {
+                let text = self.texts.get(*span)?;
+                let (line, column) = text.position(span.start);
+                Some(Related { file: text.name.clone(), line, column, label: label.clone() })
+            }),
         }
     }
 

@@ -225,6 +225,12 @@ fn the_json_form_has_the_same_places() {
     assert_eq!(json[1]["code"], "unknown-key");
     assert_eq!(json[1]["text"], "cuont");
     assert_eq!(json[1]["help"], "did you mean `count`?");
+    let twice = "[[rooms]]\nname = \"a\"\npeers = []\n[[rooms]]\nname = \"a\"\npeers = []\n";
+    let related = serde_json::to_value(report(twice, &[])).unwrap()[1]["related"].clone();
+    assert_eq!(
+        related,
+        serde_json::json!({"file": "topology.toml", "line": 2, "column": 8, "label": "here"})
+    );
     let place = ["line", "column", "end_line", "end_column"].map(|key| json[1][key].as_u64().unwrap());
     assert_eq!(place, [2, 3, 2, 8]);
 }

@@ -68,8 +68,6 @@ fn pieces() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-
     #[test]
     fn any_text(text in any::<String>()) {
         survive(&text, &[]);

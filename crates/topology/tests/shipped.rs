@@ -48,6 +48,19 @@ fn is_the_original_mesh() {
 }
 
 #[test]
+fn takes_the_originals_example() {
+    let variables = [
+        ("COUNT", "80"),
+        ("EDGE1_PEERS", "peer-1,peer-2,peer-3"),
+        ("EDGE2_PEERS", "peer-40,peer-41,peer-42"),
+    ];
+    let Loaded { plan, warnings } = shipped(&variables);
+    assert!(warnings.is_empty(), "{warnings}");
+    let gateways: Vec<_> = plan.gateways().map(|peer| peer.number).collect();
+    assert_eq!((plan.peers.len(), gateways), (80, vec![1, 2, 3, 40, 41, 42]));
+}
+
+#[test]
 fn takes_every_count_of_the_original() {
     for count in 1..=160 {
         let Loaded { plan, .. } = shipped(&[("COUNT", &count.to_string())]);
