@@ -4,7 +4,7 @@ mod support;
 
 use hopcast_deploy::Fault;
 use support::{
-    Mesh, assert_only,
+    Mesh, assert_only, metric,
     rogue::{self, Cheat},
     texts, verify,
 };
@@ -29,6 +29,8 @@ async fn a_sound_mesh_passes_and_passes_again() {
     assert_eq!(n.max_hops, 4, "peer-5, which goes among the first: {first}");
     assert!(n.shortcuts_refused >= 5 && n.sockets_audited >= 20 && n.isolation_refused >= 20, "{first}");
     assert!(n.peer_rss_max_kb > 0 && n.peer_private_max_kb > 0 && n.peer_cache_bytes > 0, "{first}");
+    let cached = metric(mesh.endpoint("peer-5"), "hopcast_cache_bytes");
+    assert!((1..=128 * 1024).contains(&cached), "one segment of at most 128 KiB: {cached}");
     // Nothing in it may depend on empty caches.
     assert_only(&verify(&target).await, &[]);
 }

@@ -131,7 +131,7 @@ impl Work<'_> {
             let answer = self.fetch(&mut client, uri).await?;
             check_bytes(&answer, uri, piece)?;
             let fetched = self.judge(peer, uri, &answer).await;
-            let hit = answer.header("cache-status").is_some_and(|status| status.contains("; hit"));
+            let hit = was_cached(&answer, &peer.name);
             last = Some(fetched);
             if !hit {
                 break;
@@ -207,6 +207,14 @@ impl Work<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// True where the bytes came from this peer's own cache. Each cache on the way adds its entry to `Cache-Status`, the one
+/// nearest to us last (RFC 9211, 2); the holder's says `hit` as well.
+fn was_cached(answer: &Answer, peer: &PeerName) -> bool {
+    let entries = answer.header("cache-status").unwrap_or("");
+    let last = entries.rsplit(',').next().unwrap_or("").trim();
+    last.strip_prefix(peer.as_str()).is_some_and(|rest| rest.starts_with("; hit"))
 }
 
 fn check_bytes(answer: &Answer, uri: &str, piece: &Piece) -> Result<(), String> {

@@ -55,6 +55,9 @@ async fn an_honest_mesh_passes_and_so_it_does_again() {
     assert_eq!((found.fetched, found.via_matches, found.over_routes, found.max_hops), (7, 7, 6, 3));
     // Each of the six peers that are not the gateway has a route; all peers but the last of a path are tried once.
     assert!(refused >= 25 && refused.is_multiple_of(5), "{refused}");
+    assert_eq!(fake.cached(), 7, "one segment into each cache");
+    let (_, _, found) = run(&fake).await;
+    assert_eq!((fake.cached(), found.over_routes), (14, 6), "and one more each time");
     for round in 0..20 {
         let (checks, _, found) = run(&fake).await;
         assert_eq!(bad(&checks), [""; 0], "round {round}: {checks:?}");

@@ -67,6 +67,7 @@ struct Mesh {
 pub(crate) struct Fake {
     pub(crate) target: Target,
     pub(crate) songs: Vec<Manifest>,
+    mesh: Arc<Mesh>,
     _tasks: Vec<Task>,
 }
 
@@ -170,7 +171,8 @@ impl Mesh {
             way
         };
         let status = if hit { "hit" } else { "fwd=uri-miss; stored" };
-        headers.push(("cache-status", format!("{peer}; {status}")));
+        let holder = if way.len() > 1 { format!("{}; hit, ", way[way.len() - 1]) } else { String::new() };
+        headers.push(("cache-status", format!("{holder}{peer}; {status}")));
         let names = way
             .iter()
             .rev()
@@ -304,6 +306,11 @@ async fn serve(mesh: Arc<Mesh>, listener: TcpListener, peer: Option<PeerName>) {
 }
 
 impl Fake {
+    /// How many segments all peers together have in their caches.
+    pub(crate) fn cached(&self) -> usize {
+        self.mesh.state.lock().unwrap().cached.len()
+    }
+
     /// Starts a ring of peers in the block.
     pub(crate) async fn start(block: u8, count: u32, lie: Lie) -> Self {
         let mut target = testing::target_in(block, count);
@@ -335,6 +342,6 @@ impl Fake {
             let listener = TcpListener::bind(peer.endpoint).await.unwrap();
             tasks.push(Task(tokio::spawn(serve(Arc::clone(&mesh), listener, Some(peer.name.clone())))));
         }
-        Self { target, songs, _tasks: tasks }
+        Self { target, songs, mesh, _tasks: tasks }
     }
 }

@@ -6,6 +6,7 @@
 pub(crate) mod rogue;
 
 use std::{
+    io::{Read as _, Write as _},
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -273,4 +274,15 @@ pub(crate) fn assert_only(report: &Report, checks: &[&str]) {
 /// The texts of one check.
 pub(crate) fn texts(report: &Report, check: &str) -> String {
     report.check(check).unwrap().failures.join("\n")
+}
+
+/// One of a peer's own numbers.
+pub(crate) fn metric(peer: SocketAddr, name: &str) -> u64 {
+    let mut stream = std::net::TcpStream::connect(peer).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {peer}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
 }
