@@ -16,7 +16,7 @@ use futures_util::{
 use hopcast_protocol::{ContentId, PeerName, RouteId};
 use tokio::{
     sync::{Notify, Semaphore},
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
@@ -32,13 +32,13 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// What was fetched, verified.
 #[derive(Debug, Clone)]
-pub struct Fetched {
+pub(crate) struct Fetched {
     /// The bytes.
-    pub bytes: Bytes,
+    pub(crate) bytes: Bytes,
     /// How they came here, this peer included.
-    pub trail: Rc<Trail>,
+    pub(crate) trail: Rc<Trail>,
     /// The route that they came over; `None` out of a gateway's own database.
-    pub route: Option<RouteId>,
+    pub(crate) route: Option<RouteId>,
 }
 
 /// Why there is nothing.
@@ -136,12 +136,14 @@ impl Flights {
     }
 }
 
+/// Waits until nobody has listened for [`GRACE`].
 async fn abandoned(flight: &Flight) {
     loop {
         flight.left.notified().await;
-        if flight.listeners.get() == 0 {
-            sleep(GRACE).await;
-            if flight.listeners.get() == 0 {
+        // Each one that comes and leaves in the meantime begins the time anew.
+        while flight.listeners.get() == 0 {
+            let quiet = timeout(GRACE, flight.left.notified()).await.is_err();
+            if quiet && flight.listeners.get() == 0 {
                 return;
             }
         }
@@ -161,5 +163,40 @@ impl Drop for Listener<'_> {
     fn drop(&mut self) {
         self.0.listeners.set(self.0.listeners.get() - 1);
         self.0.left.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hopcast_protocol::Sha256;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn a_fetch_ends_five_seconds_after_its_last_listener_left() {
+        testing::paused(async {
+            let node = testing::node(vec![]);
+            let wish = || Wish { content: ContentId::Blob(Sha256([1; 32])), length: Some(10), rooms: vec![] };
+            let soon = || Instant::now() + Duration::from_secs(1);
+            let (first, second) = tokio::join!(
+                node.flights.join(&node, wish(), soon()),
+                node.flights.join(&node, wish(), soon() + Duration::from_secs(1)),
+            );
+            let reason = Failure::unavailable("destination_unavailable", None);
+            assert_eq!((first.unwrap_err(), second.unwrap_err()), (reason.clone(), reason));
+            assert_eq!(node.flights.len(), 1);
+            sleep(GRACE - Duration::from_millis(10)).await;
+            assert_eq!(node.flights.len(), 1, "a listener may come back");
+            assert!(
+                node.flights.join(&node, wish(), Instant::now() + Duration::from_millis(1)).await.is_err()
+            );
+            sleep(GRACE - Duration::from_millis(10)).await;
+            assert_eq!(node.flights.len(), 1, "it did, so the time begins anew");
+            sleep(Duration::from_millis(20)).await;
+            assert!(node.flights.is_empty());
+            assert_eq!(node.cache.borrow().bytes(), 0, "nothing stays set aside");
+        });
     }
 }

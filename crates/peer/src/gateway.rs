@@ -171,3 +171,57 @@ impl Source for Memory {
         "memory".to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    /// A database that never answers.
+    struct Silent;
+
+    impl Source for Silent {
+        fn blob<'a>(&'a self, _: &'a Sha256) -> Answer<'a> {
+            Box::pin(std::future::pending())
+        }
+
+        fn manifest<'a>(&'a self, _: &'a SongName) -> Answer<'a> {
+            Box::pin(std::future::pending())
+        }
+
+        fn name(&self) -> String {
+            "silent".to_owned()
+        }
+    }
+
+    #[test]
+    fn the_second_database_is_asked_when_the_first_is_silent_wrong_or_without_it() {
+        testing::paused(async {
+            let (wrong, right, bytes) =
+                (Memory::default(), Rc::new(Memory::default()), Bytes::from_static(b"abc"));
+            let content = ContentId::Blob(Sha256::of(&bytes));
+            wrong.put_blob(Sha256::of(&bytes), "abd");
+            right.put_blob(Sha256::of(&bytes), bytes.clone());
+            let firsts: [Rc<dyn Source>; 3] = [Rc::new(Silent), Rc::new(wrong), Rc::new(Memory::default())];
+            for first in firsts {
+                let node = testing::node(vec![first, right.clone()]);
+                let gateway = node.gateway().unwrap();
+                let (one, other) = tokio::join!(gateway.read(&node, &content), gateway.read(&node, &content));
+                assert_eq!((one.unwrap().unwrap(), other.unwrap().unwrap()), (bytes.clone(), bytes.clone()));
+                assert_eq!(node.cache.borrow().bytes(), 3);
+            }
+            assert_eq!(right.reads(), 3, "two readers cost one read");
+        });
+    }
+
+    #[test]
+    fn an_error_is_not_the_same_as_nothing() {
+        testing::paused(async {
+            let content = ContentId::Blob(Sha256([1; 32]));
+            let node = testing::node(vec![Rc::new(Memory::default())]);
+            assert_eq!(node.gateway().unwrap().read(&node, &content).await, Ok(None));
+            let node = testing::node(vec![Rc::new(Silent), Rc::new(Memory::default())]);
+            assert!(node.gateway().unwrap().read(&node, &content).await.is_err());
+        });
+    }
+}

@@ -45,6 +45,8 @@ pub mod routes;
 pub mod search;
 mod server;
 pub mod signal;
+#[cfg(test)]
+mod testing;
 mod trace;
 mod transfer;
 mod upstream;

@@ -185,6 +185,21 @@ mod tests {
     }
 
     #[test]
+    fn an_old_one_is_served_where_no_gateway_answers() {
+        crate::testing::paused(async {
+            let node = crate::testing::node(vec![]);
+            let song = SongName::new("demo").unwrap();
+            let far = || Instant::now() + Duration::from_secs(60);
+            assert!(node.manifests.get(&node, &song, true, Instant::now() + REFRESH).await.is_err());
+            node.manifests.put(&song, manifest("demo", 7), Instant::now());
+            tokio::time::sleep(FRESH + Duration::from_secs(1)).await;
+            for wait in [false, true] {
+                assert_eq!(node.manifests.get(&node, &song, wait, far()).await.unwrap().revision, 7);
+            }
+        });
+    }
+
+    #[test]
     fn a_bounded_number_is_kept() {
         let (manifests, start) = (Manifests::default(), Instant::now());
         for number in 0..50 {

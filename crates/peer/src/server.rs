@@ -20,15 +20,17 @@ use crate::{
     upstream::BUFFER,
 };
 
-/// Connections at a time; more are closed at once.
-const CONNECTIONS: usize = 128;
+/// Connections of players and whoever looks, at a time; more are closed at once.
+const CONNECTIONS: usize = 96;
+/// Connections that each neighbour may have besides.
+const EACH_NEIGHBOR: usize = 4;
 
 /// Accepts until the task is dropped.
 pub(crate) async fn run(node: Rc<Node>, listener: &TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, remote)) => {
-                if node.connections.get() >= CONNECTIONS {
+                if node.connections.get() >= CONNECTIONS + EACH_NEIGHBOR * node.links().len() {
                     continue; // dropping it closes it
                 }
                 let conn = Conn::new(remote, Instant::now());

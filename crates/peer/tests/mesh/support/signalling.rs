@@ -314,16 +314,16 @@ async fn accept(listener: tokio::net::TcpListener, state: Arc<Mutex<State>>) {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let (state, _tasks) = (state.clone(), tasks.clone());
         tokio::task::spawn_local(async move {
-            let service = service_fn(move |request| upgrade(request, state.clone()));
+            let service = service_fn(move |request| std::future::ready(upgrade(request, &state)));
             let _ =
                 http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
         });
     }
 }
 
-async fn upgrade(
+fn upgrade(
     mut request: Request<Incoming>,
-    state: Arc<Mutex<State>>,
+    state: &Arc<Mutex<State>>,
 ) -> Result<Response<Empty<bytes::Bytes>>, fastwebsockets::WebSocketError> {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let field = |name: &str| {
@@ -336,6 +336,7 @@ async fn upgrade(
     let (peer, room) = (PeerName::new(field("peer")).unwrap(), RoomName::new(field("room")).unwrap());
     let (mut response, socket) = fastwebsockets::upgrade::upgrade(&mut request)?;
     response.headers_mut().insert("sec-websocket-protocol", "hopcast.1".parse().unwrap());
+    let state = state.clone();
     tokio::task::spawn_local(async move {
         let Ok(socket) = socket.await else { return };
         serve(FragmentCollector::new(socket), peer, room, state).await;
