@@ -127,6 +127,7 @@ impl Context {
     }
 
     /// The backend of a mesh.
+    #[expect(clippy::unused_self, reason = "which backend it is will depend on the command line")]
     pub(crate) fn backend(&self, mesh: MeshName) -> anyhow::Result<Local> {
         Ok(Local::new(State::new(State::default_root()?, mesh)))
     }

@@ -56,6 +56,10 @@ impl Output {
     }
 
     /// A line beside the result: on stderr in both forms.
+    #[expect(
+        clippy::unused_self,
+        reason = "what is written goes through this type, so that one place decides"
+    )]
     pub(crate) fn note(&self, line: impl Display) {
         let _ = writeln!(io::stderr(), "{line}");
     }

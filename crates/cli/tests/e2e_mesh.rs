@@ -14,7 +14,6 @@ use std::{
 };
 
 use common::{Hopcast, Run, json};
-use sha2::{Digest as _, Sha256};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -32,6 +31,7 @@ name = "e2e"
 [peers]
 count = {peers}
 links = {{ shape = "none" }}
+patience = "3s" # what cannot be fetched is given up sooner
 [[rooms]]
 name = "rock"
 peers = ["*"]
@@ -43,14 +43,15 @@ peers = ["peer-1"]
 name = "origin-db"
 network = "origin-net"
 [[songs]]
-path = {song:?}
+path = "{}"
 rooms = ["*"]
 [signalling]
 listen = "127.0.0.1:18000"
 [local]
 network = "127.82.0.0/24"
 door = "127.0.0.1:18001"
-"#
+"#,
+        song.display()
     );
     for peer in 1..peers {
         text.push_str(&format!("[[links]]\nbetween = [\"peer-{peer}\", \"peer-{}\"]\n", peer + 1));
@@ -79,7 +80,7 @@ impl Mesh {
     }
 
     /// Polls until it holds; the time is a bound, not a measure.
-    fn eventually(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         let begin = Instant::now();
         while !holds() {
             assert!(begin.elapsed() < Duration::from_secs(60), "not within a minute: {what}");
@@ -118,7 +119,7 @@ impl Drop for Mesh {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hopcast_protocol::Sha256::of(bytes).to_string()
 }
 
 fn names(value: &serde_json::Value) -> Vec<&str> {
@@ -220,7 +221,7 @@ fn a_killed_peer_is_reported_and_healed() {
     let (_, status) = mesh.status();
     let node = status["nodes"].as_array().unwrap().iter().find(|node| node["name"] == "peer-3").unwrap();
     kill(node["pid"].as_u64().unwrap(), "KILL");
-    mesh.eventually("status reports the dead peer", || {
+    Mesh::eventually("status reports the dead peer", || {
         let (code, status) = mesh.status();
         let node = status["nodes"].as_array().unwrap().iter().find(|node| node["name"] == "peer-3").unwrap();
         code == 1 && node["state"] == "dead"
@@ -245,9 +246,9 @@ fn nothing_survives_the_end_of_up() {
         let mut up =
             mesh.0.command(&["up", "--json"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         if ready {
-            mesh.eventually("ready", || mesh.status().0 == 0);
+            Mesh::eventually("ready", || mesh.status().0 == 0);
         } else {
-            mesh.eventually("started", || mesh.processes().len() > 1);
+            Mesh::eventually("started", || mesh.processes().len() > 1);
         }
         kill(up.id().into(), signal);
         let ended = up.wait().unwrap();
@@ -255,7 +256,7 @@ fn nothing_survives_the_end_of_up() {
         if code.is_some() {
             assert_eq!(mesh.processes(), [""; 0], "{signal}, ready: {ready}");
         }
-        mesh.eventually("all processes are gone", || mesh.processes().is_empty());
+        Mesh::eventually("all processes are gone", || mesh.processes().is_empty());
     }
 }
 

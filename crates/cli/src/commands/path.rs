@@ -133,27 +133,22 @@ async fn way(
     if way.reason.is_some() {
         return Ok(way);
     }
-    match server {
-        Some(server) => {
-            // Names need no escaping: that is what they are restricted for.
-            let target = format!("/api/path?room={}&from={}&to={}", room.name, from, to);
-            let answer = http::get(server, &target, 1 << 20, Duration::from_secs(5)).await?;
-            let live: Live = serde_json::from_slice(&answer.body).with_context(|| {
-                format!("http://{server}{target} answered {} {}", answer.status, answer.sentence())
-            })?;
-            if answer.status.is_success() && !live.path.is_empty() {
-                way.path = Some(live.path);
-            } else {
-                way.reason = Some(live.message);
-            }
+    if let Some(server) = server {
+        // Names need no escaping: that is what they are restricted for.
+        let target = format!("/api/path?room={}&from={from}&to={to}", room.name);
+        let answer = http::get(server, &target, 1 << 20, Duration::from_secs(5)).await?;
+        let live: Live = serde_json::from_slice(&answer.body).with_context(|| {
+            format!("http://{server}{target} answered {} {}", answer.status, answer.sentence())
+        })?;
+        if answer.status.is_success() && !live.path.is_empty() {
+            way.path = Some(live.path);
+        } else {
+            way.reason = Some(live.message);
         }
-        None => {
-            let ways = RoomWays::new(plan, room);
-            way.path = ways.path(&mut Search::new(), from, to);
-            if way.path.is_none() {
-                way.reason =
-                    Some("no chain of links inside this room leads from one to the other".to_owned());
-            }
+    } else {
+        way.path = RoomWays::new(plan, room).path(&mut Search::new(), from, to);
+        if way.path.is_none() {
+            way.reason = Some("no chain of links inside this room leads from one to the other".to_owned());
         }
     }
     way.hops = way.path.as_ref().map(|path| path.len() - 1);

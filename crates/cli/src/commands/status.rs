@@ -12,6 +12,9 @@ use crate::{
     output::{bytes, count, table},
 };
 
+/// How often `--watch` looks.
+const EVERY: Duration = Duration::from_secs(1);
+
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -27,7 +30,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<u8> {
     let backend = context.backend(context.mesh(&arguments.which)?)?;
-    loop {
+    let (status, interrupted) = loop {
         let status = backend.status().await?;
         if arguments.watch && context.out.is_terminal() {
             // Home, then clear what is below: no flicker.
@@ -35,20 +38,21 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         } else {
             context.out.text(text(&status, arguments.all));
         }
-        let interrupted = arguments.watch && !context.out.closed() && {
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(1)) => continue,
-                signal = tokio::signal::ctrl_c() => signal.context("cannot wait for Ctrl-C").map(|()| true)?,
-            }
-        };
-        context.out.result(&status)?;
-        return Ok(match (status.is_running(), status.ready) {
-            _ if interrupted => exit::OK, // that is how a watch ends
-            (false, _) => exit::UNAVAILABLE,
-            (true, false) => exit::FAILED,
-            (true, true) => exit::OK,
-        });
-    }
+        if !arguments.watch || context.out.closed() {
+            break (status, false);
+        }
+        if let Ok(signal) = tokio::time::timeout(EVERY, tokio::signal::ctrl_c()).await {
+            signal.context("cannot wait for Ctrl-C")?;
+            break (status, true);
+        }
+    };
+    context.out.result(&status)?;
+    Ok(match (status.is_running(), status.ready) {
+        _ if interrupted => exit::OK, // that is how a watch ends
+        (false, _) => exit::UNAVAILABLE,
+        (true, false) => exit::FAILED,
+        (true, true) => exit::OK,
+    })
 }
 
 fn word(state: NodeState) -> &'static str {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use hopcast_deploy::{Applied, Backend as _, Changes, Local, Session};
+use hopcast_deploy::{Applied, Backend as _, Changes, Local, Quiet, Session};
 use hopcast_protocol::{MeshName, PeerName, RoomName, SongName};
 use hopcast_topology::{Plan, plan::Song};
 use serde::Serialize;
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long an interrupted start is given to end what it has begun.
-const WIND_UP: Duration = Duration::from_secs(20);
+const WIND_UP: Duration = Duration::from_secs(40);
 
 /// Arguments of `up`.
 #[derive(Debug, Args)]
@@ -155,18 +155,19 @@ impl Stop {
     }
 }
 
-/// Waits for the end of a start that was interrupted. The keeper ends by itself: the tie to it was dropped.
+/// Ends a start that was interrupted. The keeper ends by itself, as the tie to it was dropped; `destroy` waits for that, and
+/// also finds what was only just being started.
 async fn wind_up(out: &Output, backend: &Local, stop: &mut Stop) {
     out.note("stopping; once more to leave at once");
-    let ended = async {
-        while !backend.status().await.is_ok_and(|status| !status.is_running()) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
     tokio::select! {
-        ended = tokio::time::timeout(WIND_UP, ended) => if ended.is_err() {
-            out.note("something is still running: `hopcast status` tells what, `hopcast down` stops it");
-        },
+        ended = tokio::time::timeout(WIND_UP, backend.destroy(false, &Quiet)) => {
+            let why = match ended {
+                Ok(Ok(_)) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("not within {} s", WIND_UP.as_secs()),
+            };
+            out.note(format_args!("could not stop everything ({why}): `hopcast down` stops the rest"));
+        }
         _ = stop.asked() => {}
     }
 }
