@@ -18,7 +18,9 @@ use crate::{
 #[derive(Debug, Clone, Parser)]
 #[command(name = "hopcast-signalling", version)]
 #[command(
-    after_help = "Exit codes: 0 stopped by a signal, 64 wrong configuration, 69 an address is taken.\n\
+    after_help = "Variables: SIGNAL_ADDR, where to listen; SIGNAL_LIVENESS=announced, paths may run through peers that are\n\
+    announced but not connected, as in the original; with --topology those of `hopcast check` too.\n\
+    Exit codes: 0 stopped by a signal, 64 wrong configuration, 69 an address is taken.\n\
     SIGHUP rereads the file (a bad one keeps the old), SIGTERM and SIGINT drain."
 )]
 pub struct Args {
