@@ -40,7 +40,12 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()
             let report = start::run(&context.file()?, rounds as usize, &note)?;
             out.line(format_args!(
                 "up of {} peers and {} databases: {:.2} s, floor {:.2} s, ratio {:.2} (medians of {})",
-                report.peers, report.databases, report.up_seconds, report.floor_seconds, report.ratio, report.rounds
+                report.peers,
+                report.databases,
+                report.up_seconds,
+                report.floor_seconds,
+                report.ratio,
+                report.rounds
             ));
             out.result(&report)
         }

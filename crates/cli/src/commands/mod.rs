@@ -1,6 +1,7 @@
 //! One module for each command, or for a group that shares its means. A command reads its arguments, calls the crate
 //! that does the work, and says what came of it; it decides nothing that another crate could.
 
+pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod doctor;
