@@ -60,15 +60,26 @@ pub enum Subscribed {
 }
 
 impl Admin {
-    /// Migrates the schema, sets the gateways' role and what it may execute, and reconciles the subscription with the
-    /// origin, which must have been set up. Changes only what differs; safe to repeat at any time.
+    /// [`Admin::prepare_edge`], then [`Admin::subscribe_edge`]. Changes only what differs; safe to repeat at any time.
     pub async fn setup_edge(&mut self, origin: &Admin, setup: &EdgeSetup<'_>) -> Result<EdgeReport, Error> {
+        let mut report = self.prepare_edge(setup).await?;
+        report.subscription = self.subscribe_edge(origin, setup).await?;
+        Ok(report)
+    }
+
+    /// Migrates the schema, sets the gateways' role and what it may execute. Needs no origin yet, so it can run beside
+    /// the origin's own set-up.
+    pub async fn prepare_edge(&mut self, setup: &EdgeSetup<'_>) -> Result<EdgeReport, Error> {
         let migrated = self.migrate().await?;
         self.execute("set up the edge's roles", &self.roles(setup)).await?;
         let origin_access_changed = self.foreign_access(setup).await?;
         self.execute("set up what gateways may execute", &functions()).await?;
-        let subscription = self.reconcile(origin, setup).await?;
-        Ok(EdgeReport { migrated, origin_access_changed, subscription })
+        Ok(EdgeReport { migrated, origin_access_changed, subscription: Subscribed::Unchanged })
+    }
+
+    /// Reconciles the subscription of an edge that was prepared with an origin that was set up.
+    pub async fn subscribe_edge(&self, origin: &Admin, setup: &EdgeSetup<'_>) -> Result<Subscribed, Error> {
+        self.reconcile(origin, setup).await
     }
 
     fn roles(&self, setup: &EdgeSetup<'_>) -> String {

@@ -75,9 +75,8 @@ impl Admin {
         Ok(Subscribed::Anew { reason })
     }
 
-    /// Creates the subscription under a number that no other edge of the same system identifier has, then its slot, then
-    /// lets it run. Where this is interrupted the subscription is disabled, or lacks its relations: both are mended by the
-    /// next reconciliation.
+    /// Creates the slot, then the subscription under a number that no other edge of the same system identifier has, then
+    /// lets it run. Where this is interrupted the subscription is missing or disabled: mended by the next reconciliation.
     async fn subscribe(
         &self,
         origin: &Admin,
@@ -86,11 +85,22 @@ impl Admin {
         wanted: &str,
     ) -> Result<(), Error> {
         let what = "subscribe to the origin";
+        let slots = "SELECT pg_create_logical_replication_slot($1::text::name, 'pgoutput')";
+        within(STEP_DEADLINE, what, async { origin.client().query(slots, &[&slot]).await.doing(what) })
+            .await?;
+        // What was committed before the slot began is there to be seen now; the rest comes through the slot. An origin
+        // without any song, as every new one is, needs no table copied.
+        let tables = REPLICATED_TABLES.map(|table| format!("EXISTS (SELECT FROM {table})")).join(" OR ");
+        let copy: bool = within(STEP_DEADLINE, what, async {
+            Ok(origin.client().query_one(&format!("SELECT {tables}"), &[]).await.doing(what)?.get(0))
+        })
+        .await?;
         // With `synchronous_commit` off, its default here, an edge that crashes forgets that a table was synchronised
         // after the origin has dropped that table's slot, and waits for it for ever.
         let create = format!(
             "CREATE SUBSCRIPTION {PUBLICATION} CONNECTION {} PUBLICATION {PUBLICATION} \
-             WITH (connect = false, slot_name = {}, binary = true, streaming = on, synchronous_commit = on)",
+             WITH (enabled = false, create_slot = false, slot_name = {}, copy_data = {copy}, binary = true, \
+                streaming = on, synchronous_commit = on)",
             literal(wanted),
             ident(slot)
         );
@@ -107,7 +117,7 @@ impl Admin {
                 .await
                 .doing("record the edge at its origin")?;
             if recorded == 1 {
-                break;
+                return self.execute(what, &format!("ALTER SUBSCRIPTION {PUBLICATION} ENABLE")).await;
             }
             // The next one gets the next number.
             self.detach(wanted).await?;
@@ -117,11 +127,6 @@ impl Admin {
                 return Err(Error::Corrupt { name: origin.name.to_string(), what });
             }
         }
-        let slots = "SELECT pg_create_logical_replication_slot($1::text::name, 'pgoutput')";
-        within(STEP_DEADLINE, what, async { origin.client().query(slots, &[&slot]).await.doing(what) })
-            .await?;
-        self.execute(what, &format!("ALTER SUBSCRIPTION {PUBLICATION} ENABLE")).await?;
-        self.execute(what, &format!("ALTER SUBSCRIPTION {PUBLICATION} REFRESH PUBLICATION")).await
     }
 
     async fn subscription(&self) -> Result<Option<Found>, Error> {
