@@ -76,6 +76,8 @@ struct Keeper {
     /// Held by whatever changes the mesh.
     changing: tokio::sync::Mutex<Clusters>,
     shared: Mutex<Shared>,
+    /// Unix seconds of its start.
+    since: u64,
     /// True once the mesh is being stopped.
     stopping: watch::Sender<bool>,
     /// Requests to stop; each hears how it goes.
@@ -193,6 +195,7 @@ async fn serve(dir: &Path, listener: UnixListener) -> Result<(), Error> {
         nodes: Nodes::default(),
         changing: tokio::sync::Mutex::new(Clusters::new(dir)),
         shared: Mutex::default(),
+        since: node::now(),
         stopping: watch::Sender::new(false),
         stop,
     });

@@ -90,8 +90,10 @@ impl Clusters {
             Some(resetwal) => {
                 let template = unfinished(first);
                 initialise(&template, first, postgres, password).await?;
+                tracing::info!(database = %first.name, "initialised");
                 for (number, spec) in (1..).zip(missing.iter().skip(1)) {
                     clone(&template, &unfinished(spec), number, &resetwal).await?;
+                    tracing::info!(database = %spec.name, "copied");
                 }
             }
             // Copies would have one identity.
@@ -155,7 +157,6 @@ impl Running {
         self.embed
             .stop_db()
             .await
-            .map(|_| ())
             .map_err(|error| Error::Keeper(format!("failed to stop database {}: {error}", self.spec.name)))
     }
 }
@@ -171,7 +172,7 @@ pub(super) async fn exit_of(pid: u32) -> io::Result<()> {
                 reason = "its successor is unsafe for types that may change their descriptor; an OwnedFd cannot"
             )]
             let descriptor = AsyncFd::with_interest(descriptor, tokio::io::Interest::READABLE)?;
-            descriptor.readable().await.map(|_| ())
+            descriptor.readable().await.map(drop)
         }
         Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
@@ -226,15 +227,29 @@ async fn initialise(
     password: &str,
 ) -> Result<(), Error> {
     let mut embed = embed(data, &spec.user, spec.listen.port(), postgres, password).await?;
+    if let Some(initdb) = postgres.program("initdb") {
+        embed.pg_access.init_db_exe = without_sync(data, &initdb)?;
+    }
     let result = embed.setup().await;
-    // Readable for everyone, in a directory that is not; still, it has served.
-    let _ = fs::remove_file(&embed.pg_access.pw_file_path);
+    // The password is readable for everyone, in a directory that is not; still, both have served.
+    for file in [&embed.pg_access.pw_file_path, &data.with_extension("initdb")] {
+        let _ = fs::remove_file(file);
+    }
     if let Err(error) = result {
         return Err(explained(&format!("initialise database {}", spec.name), error).await);
     }
     let conf = data.join("postgresql.conf");
     let mut file = OpenOptions::new().append(true).open(&conf).doing("open", &conf)?;
     writeln!(file, "\ninclude_if_exists = '{INCLUDED}'").doing("write", &conf)
+}
+
+/// initdb waits for the disk at its end, which takes longer than its work; a server that runs without fsync has no use for
+/// it. pg-embed passes no options on, so the option is put in by a script.
+fn without_sync(data: &Path, initdb: &Path) -> Result<PathBuf, Error> {
+    let script = data.with_extension("initdb");
+    let program = initdb.display().to_string().replace('\'', r"'\''");
+    write_new(&script, format!("#!/bin/sh\nexec '{program}' --no-sync \"$@\"\n").as_bytes(), 0o700)?;
+    Ok(script)
 }
 
 async fn start(
@@ -260,6 +275,7 @@ async fn start(
     }
     let postmaster = proc::postmaster(&data)
         .ok_or_else(|| Error::Keeper(format!("database {} ended right after its start", spec.name)))?;
+    tracing::info!(database = %spec.name, postmaster, "started");
     ensure_password(&data, &spec, &password).await?;
     Ok(Running { spec, embed, postmaster, password })
 }
@@ -355,7 +371,8 @@ fn reason(error: &tokio_postgres::Error) -> String {
 async fn clone(template: &Path, copy: &Path, number: u64, resetwal: &Path) -> Result<(), Error> {
     let (from, to) = (template.to_owned(), copy.to_owned());
     tokio::task::spawn_blocking(move || {
-        copy_tree(&from, &to)?;
+        // pg_resetwal makes the WAL anew.
+        copy_tree(&from, &to, &|path| !(path.is_file() && path.starts_with(from.join("pg_wal"))))?;
         let path = to.join("global/pg_control");
         let mut control = fs::read(&path).doing("read", &path)?;
         let identity = control.first_chunk_mut::<8>().ok_or_else(|| {
@@ -383,14 +400,17 @@ async fn clone(template: &Path, copy: &Path, number: u64, resetwal: &Path) -> Re
     }
 }
 
-/// Copies a directory of plain files and directories.
-fn copy_tree(from: &Path, to: &Path) -> Result<(), Error> {
+/// Copies a directory of plain files and directories, as far as it is wanted.
+fn copy_tree(from: &Path, to: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<(), Error> {
     fs::DirBuilder::new().mode(0o700).create(to).doing("create", to)?;
     for entry in fs::read_dir(from).doing("read", from)? {
         let entry = entry.doing("read", from)?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if !wanted(&source) {
+            continue;
+        }
         if entry.file_type().doing("look at", &source)?.is_dir() {
-            copy_tree(&source, &target)?;
+            copy_tree(&source, &target, wanted)?;
         } else {
             fs::copy(&source, &target).doing("copy", &source)?;
         }

@@ -33,6 +33,7 @@ pub(super) struct Setup {
 }
 
 /// What a process reads at its start and at SIGHUP.
+#[expect(clippy::large_enum_variant, reason = "all but one of them are peers'")]
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum ConfigFile {
     Peer(PeerConfig),

@@ -133,7 +133,7 @@ fn report(keeper: &Keeper) -> Report {
         pid: Some(me),
         address: None,
         restarts: 0,
-        since: 0,
+        since: keeper.since,
         rss_kb: proc::rss_kb(me),
         detail: None,
     }];

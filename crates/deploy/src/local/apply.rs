@@ -1,6 +1,6 @@
 //! `up`: from a plan to a ready mesh.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use hopcast_protocol::MeshSecret;
 use hopcast_topology::Plan;
@@ -13,6 +13,9 @@ use crate::{
     render::{self, Loopback},
     wire::Desired,
 };
+
+/// How long the end of what was started may take.
+const WIND_UP: Duration = Duration::from_secs(20);
 
 /// The programs' copies that the mesh's user may execute.
 struct Staged {
@@ -56,23 +59,38 @@ pub(super) async fn run(local: &Local, plan: &Plan, progress: &dyn Progress) -> 
 
     let session =
         if running.is_empty() { Some(launch::keeper(state, &account, &staged.hopcast).await?) } else { None };
+    match make_so(state, &desired, progress).await {
+        Ok(mut changes) => {
+            changes.new_secret = new_secret;
+            programs::sweep(&state.dir().join("bin"), &in_use(&staged, &running, state));
+            Ok(Applied { changes, session })
+        }
+        Err(error) => {
+            // What this call started ends with it, before the error is told.
+            if let Some(session) = session {
+                let _ = tokio::time::timeout(WIND_UP, session.stop()).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// With a keeper that answers.
+async fn make_so(state: &State, desired: &Desired, progress: &dyn Progress) -> Result<Changes, Error> {
     let client = Client::connect(state).await?.ok_or_else(|| {
         Error::Keeper("the keeper has just ended; `hopcast logs keeper` may say why".into())
     })?;
-    let mut changes: Changes = client.apply(&desired, progress).await?;
-    changes.new_secret = new_secret;
-    programs::sweep(&state.dir().join("bin"), &in_use(&staged, &running, state));
-
-    let access = super::access(state, &desired)?;
+    let mut changes = client.apply(desired, progress).await?;
+    let (access, plan) = (super::access(state, desired)?, &desired.plan);
     let data = async {
         let mut databases = databases::set_up(plan, &access).await?;
-        let songs = databases.ingest(plan, &secret, progress).await?;
+        let songs = databases.ingest(plan, &access.secret, progress).await?;
         databases.replicate(plan, progress).await?;
         Ok::<_, Error>(songs)
     };
     let (songs, ()) = tokio::try_join!(data, ready::wait(&client, plan, progress))?;
     changes.songs = songs;
-    Ok(Applied { changes, session })
+    Ok(changes)
 }
 
 fn find_postgres(state: &State, plan: &Plan) -> Result<Postgres, Error> {
