@@ -15,6 +15,7 @@
 //! [`headers`], [`emulation`], [`backoff`], [`signal::outbox`]); what does I/O is a thin shell around it. Everything runs
 //! on one thread ([`tokio::runtime::LocalRuntime`]); [`node`] says who owns which task.
 
+pub mod args;
 pub mod backoff;
 pub mod cache;
 pub mod config;
