@@ -32,7 +32,15 @@ enum What {
     },
 }
 
+/// Blocks until the bench is done. The benches have a runtime of their own, so they need a thread without one.
 pub(crate) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
+    std::thread::scope(|threads| match threads.spawn(|| measure(context, arguments)).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+fn measure(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
     let out = &context.out;
     let note = |text: &str| out.note(text);
     match arguments.what {
