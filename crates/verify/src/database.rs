@@ -35,6 +35,8 @@ pub(crate) enum Closed {
     Password(String),
     /// Nobody listens, or nobody answers.
     Unreachable(String),
+    /// The server has no connection to give: SQLSTATE 53300, before it looks at who asks.
+    Busy(String),
     /// Anything else.
     Other(String),
 }
@@ -42,7 +44,11 @@ pub(crate) enum Closed {
 impl Closed {
     pub(crate) fn text(&self) -> &str {
         match self {
-            Self::Rules(text) | Self::Password(text) | Self::Unreachable(text) | Self::Other(text) => text,
+            Self::Rules(text)
+            | Self::Password(text)
+            | Self::Unreachable(text)
+            | Self::Busy(text)
+            | Self::Other(text) => text,
         }
     }
 }
@@ -79,6 +85,7 @@ pub(crate) async fn open(
                 Some(code) if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
                     Closed::Rules(explain(&error))
                 }
+                Some(code) if *code == SqlState::TOO_MANY_CONNECTIONS => Closed::Busy(explain(&error)),
                 Some(code) if *code == SqlState::INVALID_PASSWORD => Closed::Password(explain(&error)),
                 _ => Closed::Other(explain(&error)),
             }),

@@ -156,3 +156,52 @@ impl Auditor {
         found
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn peer(number: u32) -> PeerName {
+        PeerName::new(format!("peer-{number}")).unwrap()
+    }
+
+    #[test]
+    fn what_can_not_be_looked_at_is_told_unless_it_is_known_to_be_dead() {
+        let mut target = testing::target(6);
+        target.peers[1].pid = None;
+        target.peers[2].pid = Some(u32::MAX - 1);
+        let mut auditor = Auditor::new(&target, &HashSet::new());
+        auditor.sample();
+        let told: Vec<&str> = auditor.unreadable().map(String::as_str).collect();
+        assert_eq!(told, ["the process of peer-2 is not known", "the process of peer-3 is gone"]);
+        let mut auditor = Auditor::new(&target, &HashSet::from([peer(2), peer(3)]));
+        auditor.sample();
+        assert_eq!(auditor.unreadable().count(), 0);
+    }
+
+    #[test]
+    fn a_connection_of_another_process_is_found_and_judged() {
+        // `sleep` inherits a connection that peer-1 must not have: to peer-4 of a ring of six.
+        let mut target = testing::target_in(20, 6);
+        let listener = std::net::TcpListener::bind(target.peers[3].endpoint).unwrap();
+        let stream = std::net::TcpStream::connect(target.peers[3].endpoint).unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .stdout(std::os::fd::OwnedFd::from(stream.try_clone().unwrap()))
+            .spawn()
+            .unwrap();
+        drop(stream);
+        target.peers[0].pid = Some(child.id());
+        let mut auditor = Auditor::new(&target, &HashSet::new());
+        auditor.sample();
+        let found: Vec<&String> = auditor.violations().collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(listener);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("peer-1 (127.0.0.1:"), "{found:?}");
+        assert!(found[0].ends_with("has dialled peer-4, no neighbour"), "{found:?}");
+        assert!(auditor.connections() >= 1);
+    }
+}

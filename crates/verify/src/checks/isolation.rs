@@ -4,7 +4,7 @@
 //! Refused means: by the server's access rules, before any password (SQLSTATE 28000). A wrong password refused proves
 //! nothing, and neither does a server that is down: each edge must let its own gateway in, and the origin must answer.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use hopcast_protocol::PeerName;
 use hopcast_topology::plan::Peer;
@@ -29,6 +29,9 @@ const FROM: usize = 8;
 /// Attempts at a time: a server of this mesh has few connections to give.
 const AT_A_TIME: usize = 4;
 
+/// How often a server that has no connection to give is asked again.
+const BUSY: usize = 10;
+
 /// One attempt to get in.
 struct Attempt<'a> {
     database: &'a DatabaseTarget,
@@ -39,7 +42,7 @@ struct Attempt<'a> {
 }
 
 /// Some peers out of those that fit, spread over all of them.
-fn some<'a>(context: &Context<'a>, fits: impl Fn(&Peer) -> bool) -> Vec<(&'a PeerName, IpAddr)> {
+fn some<'a>(context: &Context<'a>, most: usize, fits: impl Fn(&Peer) -> bool) -> Vec<(&'a PeerName, IpAddr)> {
     let all: Vec<_> = context
         .target
         .plan
@@ -48,11 +51,11 @@ fn some<'a>(context: &Context<'a>, fits: impl Fn(&Peer) -> bool) -> Vec<(&'a Pee
         .filter(|peer| fits(peer))
         .filter_map(|peer| Some((&peer.name, context.running(peer.name.as_str())?.endpoint.ip())))
         .collect();
-    if all.len() <= FROM {
+    if all.len() <= most {
         return all;
     }
     let offset = Sequence(context.options.seed).below(all.len());
-    (0..FROM).map(|i| all[(offset + i * all.len() / FROM) % all.len()]).collect()
+    (0..most).map(|i| all[(offset + i * all.len() / most) % all.len()]).collect()
 }
 
 fn attempts<'a>(context: &Context<'a>) -> Vec<Attempt<'a>> {
@@ -62,38 +65,57 @@ fn attempts<'a>(context: &Context<'a>) -> Vec<Attempt<'a>> {
         let name = database.name.as_str();
         let password = |role: &str| Some(target.secret.password(name, role));
         let edge = database.role == DatabaseRole::Edge;
-        let outsiders = some(context, |peer| !edge || !peer.edges.contains(&database.name));
+        let mut outsiders = some(context, FROM, |peer| !edge || !peer.edges.contains(&database.name));
+        if edge {
+            // The gateways of other edges are the likeliest to be let in by mistake.
+            let others =
+                some(context, 2, |peer| !peer.edges.is_empty() && !peer.edges.contains(&database.name));
+            outsiders
+                .extend(others.into_iter().filter(|other| !outsiders.contains(other)).collect::<Vec<_>>());
+        }
         // The owner's password is not known here, and need not be: the rules come first.
         let mut roles = vec![(GATEWAY, password(GATEWAY)), (owner, None)];
         if !edge {
             roles.extend([(READER, password(READER)), (REPL, password(REPL))]);
         }
-        let mut add = |who: &PeerName, from: IpAddr, role: &'a str, password: Option<String>| {
+        let mut add = |who: &str, from: IpAddr, role: &'a str, password: Option<String>| {
             attempts.push(Attempt { database, role, password, from, who: who.to_string() });
         };
         for (who, from) in outsiders {
             for (role, password) in &roles {
-                add(who, from, role, password.clone());
+                add(who.as_str(), from, role, password.clone());
             }
         }
         // Its own gateways may come as gateways only.
         if edge {
-            for (who, from) in some(context, |peer| peer.edges.contains(&database.name)) {
-                add(who, from, owner, None);
+            for (who, from) in some(context, FROM, |peer| peer.edges.contains(&database.name)) {
+                add(who.as_str(), from, owner, None);
+            }
+            // Whoever does not bind to a peer's address comes from here, if the peers are on this machine.
+            if context.target.peers.iter().all(|peer| peer.endpoint.ip().is_loopback()) {
+                add("nobody", Ipv4Addr::LOCALHOST.into(), GATEWAY, password(GATEWAY));
             }
         }
     }
     attempts
 }
 
-async fn try_in(attempt: Attempt<'_>) -> Result<(), String> {
+async fn try_in(context: &Context<'_>, attempt: Attempt<'_>) -> Result<(), String> {
     let Attempt { database, role, password, from, who } = attempt;
     let what = format!("{} as {role} from {who}'s address {from}", database.name);
-    match database::open(database, role, password.as_deref(), from).await {
+    let mut tried = database::open(database, role, password.as_deref(), from).await;
+    for _ in 0..BUSY {
+        if !matches!(tried, Err(Closed::Busy(_))) {
+            break;
+        }
+        context.pause().await;
+        tried = database::open(database, role, password.as_deref(), from).await;
+    }
+    match tried {
         Ok(_) => Err(format!("{what}: let in")),
         Err(Closed::Rules(_)) => Ok(()),
         Err(Closed::Password(text)) => Err(format!("{what}: only a password was missing: {text}")),
-        Err(Closed::Unreachable(text) | Closed::Other(text)) => {
+        Err(Closed::Unreachable(text) | Closed::Busy(text) | Closed::Other(text)) => {
             Err(format!("{what}: no refusal, but {text}"))
         }
     }
@@ -222,10 +244,17 @@ pub(crate) async fn check(context: &Context<'_>) -> (Tally, u64) {
         refused += inside(context, edge, &mut tally).await;
     }
     context
-        .each_of(AT_A_TIME, NAME, &mut tally, attempts(context), try_in, |tally, result| {
-            refused += u64::from(result.is_ok());
-            tally.outcome(result);
-        })
+        .each_of(
+            AT_A_TIME,
+            NAME,
+            &mut tally,
+            attempts(context),
+            |attempt| try_in(context, attempt),
+            |tally, result| {
+                refused += u64::from(result.is_ok());
+                tally.outcome(result);
+            },
+        )
         .await;
     (tally, refused)
 }

@@ -164,26 +164,39 @@ impl Attempts<'_> {
         }
     }
 
-    /// Retires the route as the operator and asks until the hop knows it.
-    async fn retired(&mut self) -> Result<(), String> {
+    /// Retires the route as the operator and asks until the hop knows it. `None` where the route went by itself meanwhile
+    /// (a player's peer fell, a link broke): then there was nothing to retire.
+    async fn retired(&mut self) -> Option<Result<(), String>> {
+        match self.retire().await {
+            Ok(()) => Some(Ok(())),
+            Err(why) => why.map(Err),
+        }
+    }
+
+    async fn retire(&mut self) -> Result<(), Option<String>> {
         let route = self.hop.broadcast.route.clone();
         let token = format!("Bearer {}", self.context.target.secret.operator_token());
         let path = format!("/api/routes/{route}");
         let mut server = Client::new(self.context.target.signalling);
         let answer = server.send("DELETE", &path, &[("authorization", &token)], 1 << 20, ANSWER).await;
-        let answer = answer.map_err(|error| error.to_string())?;
-        if answer.status.as_u16() != 204 {
-            return Err(format!("DELETE {path} {} instead of 204", answer.unexpected()));
-        }
-        if !self.events.went_down(route.as_str(), ANSWER).await {
-            return Err(format!("the server retired {route} and told nobody (no route_down in /api/events)"));
+        let answer = answer.map_err(|error| Some(error.to_string()))?;
+        let went_down = self.events.went_down(route.as_str(), ANSWER).await;
+        match (answer.status.as_u16(), went_down) {
+            (204, true) => {}
+            (204, false) => {
+                let why =
+                    format!("the server retired {route} and told nobody (no route_down in /api/events)");
+                return Err(Some(why));
+            }
+            (404, true) => return Err(None),
+            _ => return Err(Some(format!("DELETE {path} {} instead of 204", answer.unexpected()))),
         }
         let until = Instant::now() + ANSWER;
         loop {
             let got = self.served().await;
             let result = self.expect("a retired route", 421, got);
             if result.is_ok() || Instant::now() >= until {
-                return result;
+                return result.map_err(Some);
             }
             self.context.pause().await;
         }
@@ -269,7 +282,7 @@ async fn attempt(
     }
     let mut results = Vec::with_capacity(6);
     attempts.four(&mut results).await;
-    results.push((Kind::Retired, attempts.retired().await));
+    results.extend(attempts.retired().await.map(|result| (Kind::Retired, result)));
     if let Some(song) = song {
         results.push((Kind::FromAPeer, attempts.as_a_player(song).await));
     }

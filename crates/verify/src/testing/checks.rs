@@ -66,6 +66,18 @@ async fn an_honest_mesh_passes_and_so_it_does_again() {
 }
 
 #[tokio::test]
+async fn without_a_song_nothing_passes_silently() {
+    let mut fake = Fake::start(12, 7, Lie::None).await;
+    fake.songs.clear();
+    let (checks, refused, _) = run(&fake).await;
+    assert_eq!(bad(&checks), ["segments", "via", "shortcuts"]);
+    assert_eq!(refused, 0);
+    let outcome = |name| checks.iter().find(|check| check.name == name).unwrap().outcome;
+    assert_eq!(outcome("segments"), Outcome::Failed);
+    assert_eq!((outcome("via"), outcome("shortcuts")), (Outcome::NotRun, Outcome::NotRun));
+}
+
+#[tokio::test]
 async fn a_relay_that_hides_fails_via() {
     let (bad, texts) = caught(2, Lie::Hides("peer-2")).await;
     assert_eq!(bad, ["via"]);
