@@ -83,7 +83,34 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, SourceErr
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// The starts that lead into each parser.
+    const STARTS: [&[u8]; 6] = [
+        b"",
+        b"\x47\x40\x00\x10\x00",
+        b"ID3\x04\0\0\0\0\0\x02ab\xff\xf1",
+        b"\xff\xf1\x50\x80",
+        b"\0\0\0\x10moof",
+        b"\0\0\0\x60moov\0\0\0\x58trak\0\0\0\x50mdia\0\0\0\x48minf\0\0\0\x40stbl\0\0\0\x38stsd\0\0\0\0\0\0\0\x01\0\0\0\x28mp4a",
+    ];
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_parser_panic(
+            start in 0..STARTS.len(),
+            rest in proptest::collection::vec(prop_oneof![any::<u8>(), Just(0), Just(0x47), Just(0xff)], 0..800),
+        ) {
+            let mut bytes = STARTS[start].to_vec();
+            bytes.extend(rest);
+            let _ = check(&bytes);
+            for format in [Format::Ts, Format::Fmp4, Format::Adts] {
+                let _ = codecs(format, &bytes, Some(&bytes));
+            }
+        }
+    }
 
     #[test]
     fn what_is_no_segment_is_named() {

@@ -300,3 +300,68 @@ pub(super) fn peak_bandwidth(segments: &[manifest::Segment], target_duration: u6
         segments.iter().fold((0, 0), |(length, us), s| (length + u64::from(s.length), us + s.duration_us));
     peak.unwrap_or_else(|| rate(length, us)).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PARTS: [&str; 24] = [
+        "#EXTM3U\n",
+        "#EXT-X-TARGETDURATION:4\n",
+        "#EXT-X-MEDIA-SEQUENCE:7\n",
+        "#EXTINF:4.0,title, and more\n",
+        "#EXTINF:4\n",
+        "#EXT-X-DISCONTINUITY\n",
+        "#EXT-X-DISCONTINUITY-SEQUENCE:x\n",
+        "#EXT-X-MAP:URI=\"i.mp4\"\n",
+        "#EXT-X-MAP:URI=i.mp4\n",
+        "#EXT-X-PROGRAM-DATE-TIME:yesterday\n",
+        "#EXT-X-DATERANGE:ID=1\n",
+        "#EXT-X-START:TIME-OFFSET=x\n",
+        "#EXT-X-PLAYLIST-TYPE:LIVE\n",
+        "#EXT-X-VERSION:99999999999999999999\n",
+        "#EXT-X-STREAM-INF:BANDWIDTH=1,CODECS=\"a\"\n",
+        "#EXT-X-STREAM-INF:BANDWIDTH=,RESOLUTION=ax\n",
+        "#EXT-X-MEDIA:TYPE=AUDIO,URI=\"a\"\n",
+        "#EXT-X-I-FRAME-STREAM-INF:URI=\"\"\n",
+        "#EXT-X-ENDLIST\n",
+        "0.ts\n",
+        "\r\n",
+        "\u{e4}\u{1f3b5}.ts\n",
+        "\"=,:#\n",
+        "#EXT-X-KEY:METHOD=NONE\n",
+    ];
+
+    proptest! {
+        #[test]
+        fn no_playlist_makes_the_parser_panic(
+            parts in proptest::collection::vec(0..PARTS.len(), 0..12),
+            cut in 0..200_usize,
+            flip in any::<Option<(u8, u8)>>(),
+        ) {
+            let mut bytes = b"#EXTM3U\n".to_vec();
+            bytes.extend(parts.into_iter().flat_map(|part| PARTS[part].bytes()));
+            bytes.truncate(bytes.len().saturating_sub(cut % 20));
+            if let Some((at, to)) = flip {
+                let at = usize::from(at) % bytes.len().max(1);
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = to;
+                }
+            }
+            let _ = read(Path::new("p.m3u8"), &bytes, &mut Vec::new());
+        }
+    }
+
+    #[test]
+    fn durations_are_exact() {
+        for (text, us) in [("4", 4_000_000), ("3.994667", 3_994_667), ("0.0000019", 1), (" 1.5 ", 1_500_000)]
+        {
+            assert_eq!(microseconds(text), Some(us), "{text}");
+        }
+        for text in ["", "0", "-1", "1e3", "nan", ".5", "1,5", "99999999999999999999", "18446744073709.6"] {
+            assert_eq!(microseconds(text), None, "{text}");
+        }
+    }
+}
