@@ -55,6 +55,13 @@ impl Output {
         }
     }
 
+    /// What people read instead of the object: nothing under `--json`.
+    pub(crate) fn human(&self, text: impl Display) {
+        if !self.json {
+            self.stdout(text);
+        }
+    }
+
     /// A line beside the result: on stderr in both forms.
     #[expect(
         clippy::unused_self,

@@ -108,7 +108,7 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> anyhow::Result<u8> 
             [word.to_owned(), finding.what.to_owned(), finding.detail.clone()]
         })
         .collect();
-    context.out.text(table(&rows));
+    context.out.human(table(&rows));
     let missing = findings.iter().filter(|finding| finding.verdict == Verdict::Missing).count();
     context.out.line(if missing == 0 {
         "this machine can run the mesh".to_owned()

@@ -82,7 +82,9 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         live: server.is_some(),
         rooms: ways,
     };
-    print(context, &answer);
+    if !context.out.is_json() {
+        print(context, &answer);
+    }
     context.out.result(&answer)?;
     let found = answer.rooms.iter().any(|way| way.path.is_some());
     Ok(if found { exit::OK } else { exit::FAILED })

@@ -150,7 +150,7 @@ pub(crate) async fn list(context: &Context, arguments: &ListArguments) -> anyhow
         context.out.line("no songs; `hopcast ingest FILE` stores one");
     }
     let rows: Vec<_> = songs.iter().map(row).collect();
-    context.out.text(table(&rows));
+    context.out.human(table(&rows));
     context.out.result(&serde_json::json!({ "songs": songs }))
 }
 

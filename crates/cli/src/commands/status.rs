@@ -34,9 +34,9 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         let status = backend.status().await?;
         if arguments.watch && context.out.is_terminal() {
             // Home, then clear what is below: no flicker.
-            context.out.text(format_args!("\x1b[H\x1b[J{}", text(&status, arguments.all)));
+            context.out.human(format_args!("\x1b[H\x1b[J{}", text(&status, arguments.all)));
         } else {
-            context.out.text(text(&status, arguments.all));
+            context.out.human(text(&status, arguments.all));
         }
         if !arguments.watch || context.out.closed() {
             break (status, false);
