@@ -38,11 +38,15 @@ need_rust() {
         die "cargo is missing: install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer (https://rustup.rs)"
 }
 
-# Release programs, static: a peer that maps no shared library is a smaller peer. Sets $bin.
+# Release programs, static: a peer that maps no shared library is a smaller peer. Sets $bin, where all three are.
 build_release() {
-    local host
+    local host out
     host=$(rustc -vV | sed -n 's/^host: //p')
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$host" \
-        -p hopcast-cli -p hopcast-peer -p hopcast-signalling >&2 || die "the build failed"
-    bin=${CARGO_TARGET_DIR:-$root/target}/$host/release
+    out=${CARGO_TARGET_DIR:-$root/target}/$host
+    export RUSTFLAGS="-C target-feature=+crt-static"
+    cargo build --locked --release --target "$host" -p hopcast-cli -p hopcast-signalling >&2 &&
+        cargo build --locked --profile peer --target "$host" -p hopcast-peer >&2 || die "the build failed"
+    unset RUSTFLAGS
+    bin=$out/release
+    ln -sf "$out/peer/hopcast-peer" "$bin/hopcast-peer"
 }

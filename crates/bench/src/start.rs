@@ -116,7 +116,8 @@ fn floor(databases: usize, peers: usize, size: u64) -> Result<f64> {
                             limit,
                         )
                     };
-                    run(initdb, &["-A", "trust", "-U", "media", "-E", "UTF8"])?;
+                    // Without waiting for the disk, as `up` does it: the stricter floor.
+                    run(initdb, &["-A", "trust", "-U", "media", "-E", "UTF8", "--no-sync"])?;
                     // The socket in the data directory and no TCP port: nothing to collide with.
                     let options = format!("-F -c listen_addresses= -k {}", data.display());
                     let log = data.join("log");
