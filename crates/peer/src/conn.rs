@@ -171,3 +171,70 @@ impl AsyncWrite for Socket {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+
+    use super::*;
+    use crate::testing::paused;
+
+    #[test]
+    fn a_reader_that_takes_nothing_is_given_up_and_keeps_its_place_until_then() {
+        paused(async {
+            for (neighbor, limit) in [(true, NEIGHBOR_STALL), (false, PLAYER_STALL)] {
+                let listener = TcpListener::bind("127.78.100.1:0").await.unwrap();
+                let _silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                let (stream, remote) = listener.accept().await.unwrap();
+                let conn = Conn::new(remote, Instant::now());
+                if neighbor {
+                    conn.is_neighbor();
+                }
+                let places = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
+                conn.leave(places.clone().try_acquire_owned().unwrap());
+                let mut socket = Socket::new(stream, conn.clone());
+                let began = Instant::now();
+                let error = socket.write_all(&vec![0; 32 << 20]).await.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+                assert!(began.elapsed() >= limit, "the clock is the test's own: {:?}", began.elapsed());
+                assert_eq!(places.available_permits(), 0, "not flushed, so not left");
+                drop((socket, conn));
+                assert_eq!(places.available_permits(), 1);
+            }
+        });
+    }
+
+    #[test]
+    fn a_flush_gives_the_place_back() {
+        paused(async {
+            let listener = TcpListener::bind("127.78.100.2:0").await.unwrap();
+            let _reader = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (stream, remote) = listener.accept().await.unwrap();
+            let conn = Conn::new(remote, Instant::now());
+            let places = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
+            let mut socket = Socket::new(stream, conn.clone());
+            socket.write_all(b"the last bytes").await.unwrap();
+            conn.leave(places.clone().try_acquire_owned().unwrap());
+            socket.flush().await.unwrap();
+            assert_eq!(places.available_permits(), 1);
+        });
+    }
+
+    #[test]
+    fn idle_connections_expire_and_busy_ones_do_not() {
+        paused(async {
+            let began = Instant::now();
+            let remote = "127.0.0.1:1".parse().unwrap();
+            Conn::new(remote, began).expired().await;
+            assert_eq!(began.elapsed().as_secs(), FIRST.as_secs());
+
+            let conn = Conn::new(remote, Instant::now());
+            conn.set_busy(true);
+            assert!(tokio::time::timeout(IDLE * 10, conn.expired()).await.is_err());
+            conn.set_busy(false);
+            let idle = Instant::now();
+            conn.expired().await;
+            assert_eq!(idle.elapsed().as_secs(), IDLE.as_secs());
+        });
+    }
+}

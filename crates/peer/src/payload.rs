@@ -176,3 +176,49 @@ impl std::fmt::Debug for Payload {
 pub(crate) type Reply = http::Response<Payload>;
 /// A service never fails.
 pub(crate) type Served = Result<Reply, Infallible>;
+
+#[cfg(test)]
+mod tests {
+    use hopcast_protocol::{Emulation, LinkKey, NeighborConfig, PeerName};
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::testing::paused;
+
+    fn link(rate: Option<u64>) -> Rc<Link> {
+        Link::new(&NeighborConfig {
+            name: PeerName::new("peer-2").unwrap(),
+            endpoint: "127.0.0.1:1".to_owned(),
+            key: LinkKey([1; 32]),
+            rooms: vec![],
+            emulation: Emulation { rate, ..Emulation::default() },
+        })
+    }
+
+    #[test]
+    fn bytes_come_in_pieces_and_are_counted() {
+        paused(async {
+            let (bytes, sent) = (Bytes::from(vec![7; 3 * PIECE + 1]), Rc::new(Cell::new(0)));
+            let mut payload = Payload::bytes(bytes.clone()).counted(&sent);
+            let mut pieces = vec![];
+            while let Some(frame) = payload.frame().await {
+                pieces.push(frame.unwrap().into_data().unwrap());
+            }
+            assert_eq!(pieces.iter().map(Bytes::len).collect::<Vec<_>>(), [PIECE, PIECE, PIECE, 1]);
+            assert_eq!((pieces.concat(), sent.get()), (bytes.to_vec(), bytes.len() as u64));
+        });
+    }
+
+    #[test]
+    fn two_answers_share_the_rate_of_a_link() {
+        paused(async {
+            let (link, began) = (link(Some(100_000)), Instant::now());
+            let body = || Payload::bytes(vec![0; 50_000]).over(link.clone()).collect();
+            let (one, other) = tokio::join!(body(), body());
+            assert_eq!(one.unwrap().to_bytes().len() + other.unwrap().to_bytes().len(), 100_000);
+            // All but the last pieces have left at 100 kB a second, on the test's own clock.
+            let took = began.elapsed().as_millis();
+            assert!((900..=1010).contains(&took), "{took}");
+        });
+    }
+}
