@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read as _},
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -145,6 +146,22 @@ impl Context {
         match self.running(which).await? {
             Some(running) => Ok(running),
             None => Err(not_running(&self.mesh(which)?).into()),
+        }
+    }
+
+    /// The plan of the running mesh and its signalling server; where it does not run, the file's plan. A mesh that was
+    /// named must run.
+    pub(crate) async fn running_or_plan(&self, which: &Which) -> anyhow::Result<(Plan, Option<SocketAddr>)> {
+        if which.name.is_some() {
+            let running = self.must_run(which).await?;
+            return Ok((running.plan, Some(running.access.signalling)));
+        }
+        match self.running(which).await? {
+            Some(running) => {
+                self.note_changes(which, &running.plan);
+                Ok((running.plan, Some(running.access.signalling)))
+            }
+            None => Ok((self.plan()?, None)),
         }
     }
 

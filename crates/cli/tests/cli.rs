@@ -172,6 +172,12 @@ fn what_does_not_run_is_told_with_69() {
         json(&run);
     }
     assert_eq!(hopcast.run(&["down", "--json"]).code, 0);
+    // A mesh that is named needs no file.
+    for arguments in [&["status", "--name", "other"][..], &["path", "peer-1", "peer-2", "--name", "other"]] {
+        let run = Hopcast::new().run(arguments);
+        assert_eq!(run.code, 69, "{arguments:?}: {}", run.stderr);
+        assert!(format!("{}{}", run.stdout, run.stderr).contains("mesh other"), "{arguments:?}");
+    }
 }
 
 #[test]

@@ -77,13 +77,10 @@ struct Link {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
-    let running = if arguments.plan { None } else { context.running(&arguments.which).await? };
-    let (plan, server) = match running {
-        Some(running) => {
-            context.note_changes(&arguments.which, &running.plan);
-            (running.plan, Some(running.access.signalling))
-        }
-        None => (context.plan()?, None),
+    let (plan, server) = if arguments.plan {
+        (context.plan()?, None)
+    } else {
+        context.running_or_plan(&arguments.which).await?
     };
     let mut overlay = match server {
         Some(server) => overlay(server).await?,

@@ -67,14 +67,7 @@ struct Live {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<u8> {
-    let running = context.running(&arguments.which).await?;
-    let (plan, server) = match running {
-        Some(running) => {
-            context.note_changes(&arguments.which, &running.plan);
-            (running.plan, Some(running.access.signalling))
-        }
-        None => (context.plan()?, None),
-    };
+    let (plan, server) = context.running_or_plan(&arguments.which).await?;
     let ways = ways(&plan, server, &arguments.from, &arguments.to, arguments.room.as_ref()).await?;
     let answer = Answer {
         from: arguments.from.clone(),
