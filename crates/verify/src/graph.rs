@@ -107,3 +107,76 @@ impl Sequence {
         ((mixed ^ (mixed >> 31)) % bound as u64) as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn names(numbers: &[u32]) -> Vec<PeerName> {
+        numbers.iter().map(|number| PeerName::new(format!("peer-{number}")).unwrap()).collect()
+    }
+
+    fn ring(count: u32, dead: &[u32]) -> RoomGraph {
+        let plan = testing::target(count).plan;
+        RoomGraph::new(&plan, &plan.rooms[0], &names(dead).into_iter().collect())
+    }
+
+    #[test]
+    fn hops_in_a_ring_are_the_shorter_way_round() {
+        let hops = ring(7, &[]).hops([0]);
+        assert_eq!(hops, [0, 1, 2, 3, 3, 2, 1].map(Some));
+        assert_eq!(ring(7, &[]).hops([0, 3]), [0, 1, 1, 0, 1, 2, 1].map(Some));
+    }
+
+    #[test]
+    fn the_dead_lengthen_and_cut_ways() {
+        let lengthened = ring(7, &[2]);
+        assert_eq!(lengthened.hops(lengthened.index("peer-1")), [0, 5, 4, 3, 2, 1].map(Some));
+        let cut = ring(7, &[2, 5]);
+        let hops = cut.hops(cut.index("peer-1"));
+        assert_eq!(hops[cut.index("peer-3").unwrap()], None);
+        assert_eq!(hops[cut.index("peer-6").unwrap()], Some(2));
+        assert_eq!(cut.index("peer-2"), None);
+    }
+
+    #[test]
+    fn a_path_runs_over_links_of_the_living_and_through_nobody_twice() {
+        let (room, dead) = (ring(7, &[]), ring(7, &[2]));
+        let check = |room: &RoomGraph, path: &[u32], from: u32, to: u32| {
+            room.check_path(&names(path), &names(&[from])[0], &names(&[to])[0])
+        };
+        assert_eq!(check(&room, &[1, 2, 3], 1, 3), Ok(()));
+        assert_eq!(check(&room, &[1], 1, 1), Ok(()));
+        for (path, why) in [
+            (&[1, 3][..], "peer-1 - peer-3 is no link"),
+            (&[1, 2], "does not lead from"),
+            (&[], "does not lead from"),
+            (&[1, 2, 1, 2, 3], "twice"),
+            (&[1, 2, 9, 3], "not alive"),
+        ] {
+            let text = check(&room, path, 1, 3).unwrap_err();
+            assert!(text.contains(why), "{text}");
+        }
+        assert!(check(&dead, &[1, 2, 3], 1, 3).unwrap_err().contains("peer-2, which is not alive"));
+    }
+
+    #[test]
+    fn long_paths_are_cut_in_the_middle() {
+        assert_eq!(show(&names(&[1, 2])), "peer-1 > peer-2");
+        let long: Vec<u32> = (1..=30).collect();
+        let text = show(&names(&long));
+        assert!(text.contains("peer-12 > (7 more) > peer-20") && text.ends_with("peer-30"), "{text}");
+    }
+
+    #[test]
+    fn a_seed_repeats_its_sequence() {
+        let draw = |seed| {
+            let mut sequence = Sequence(seed);
+            (0..100).map(|_| sequence.below(10)).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+        assert_eq!(draw(1).iter().collect::<HashSet<_>>().len(), 10);
+    }
+}
