@@ -11,11 +11,15 @@
 mod apply;
 mod capture;
 mod cluster;
+mod create;
+mod databases;
 mod faults;
 mod logs;
 mod node;
+mod password;
 mod process;
 mod server;
+mod settings;
 mod shutdown;
 mod warden;
 

@@ -11,6 +11,8 @@ pub mod access;
 mod account;
 pub mod backend;
 pub mod error;
+#[cfg(test)]
+mod fixture;
 mod graph;
 mod holder;
 mod http;

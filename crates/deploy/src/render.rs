@@ -189,3 +189,86 @@ pub fn cut_signalling(
     }
     config
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::plan;
+    use hopcast_protocol::Token;
+
+    fn secret() -> MeshSecret {
+        MeshSecret([7; 32])
+    }
+
+    #[test]
+    fn both_ends_of_a_link_get_its_key_and_each_others_address() {
+        let peers = peers(&plan(), &secret(), &Loopback);
+        let neighbor = |peer: usize, name: &str| {
+            peers[peer].neighbors.iter().find(|neighbor| neighbor.name.as_str() == name).unwrap()
+        };
+        let (there, back) = (neighbor(0, "peer-2"), neighbor(1, "peer-1"));
+        assert_eq!(there.key, back.key);
+        assert_eq!(
+            (there.endpoint.as_str(), back.endpoint.as_str()),
+            ("127.80.240.2:8080", "127.80.240.1:8080")
+        );
+        assert_eq!(there.rooms, back.rooms);
+        assert_ne!(there.key, neighbor(1, "peer-3").key);
+        assert!(!peers[0].neighbors.iter().any(|neighbor| neighbor.name.as_str() == "peer-3"));
+    }
+
+    #[test]
+    fn only_gateways_know_a_database_and_only_their_own() {
+        let peers = peers(&plan(), &secret(), &Loopback);
+        let databases =
+            |peer: usize| peers[peer].databases.iter().map(|at| at.name.as_str()).collect::<Vec<_>>();
+        assert_eq!(databases(0), ["edge-db-a"]);
+        assert_eq!(databases(1), [""; 0]);
+        assert_eq!(databases(2), ["edge-db-b"]);
+        let access = &peers[0].databases[0];
+        assert_eq!(
+            (access.host.as_str(), access.port, access.user.as_str()),
+            ("127.80.240.253", 5432, GATEWAY_ROLE)
+        );
+        assert_ne!(access.password, peers[2].databases[0].password);
+    }
+
+    #[test]
+    fn the_servers_key_takes_every_peers_token() {
+        let (plan, secret) = (plan(), secret());
+        let config = signalling(&plan, &secret, &Loopback);
+        let key = config.token_key.unwrap();
+        for peer in peers(&plan, &secret, &Loopback) {
+            assert_eq!(peer.signal_url, format!("ws://{}/ws", config.listen));
+            assert_eq!(peer.dial_from, Some(peer.listen.ip()));
+            assert_eq!(peer.peer_addresses.unwrap().0, plan.peers[0].local.ip());
+            for room in peer.rooms {
+                let wanted: Token = key.token(&peer.name, &room.name);
+                assert!(wanted.matches(&room.token.unwrap().to_string()));
+            }
+        }
+        assert_eq!(config.rooms[0].links.len(), 2);
+        assert_eq!(config.gateways.len(), 2);
+        assert_eq!(config.door.unwrap().peers.len(), 3);
+    }
+
+    #[test]
+    fn a_cut_link_is_nowhere() {
+        let (plan, secret) = (plan(), secret());
+        let is_cut = |a: &PeerName, b: &PeerName| {
+            [a.as_str(), b.as_str()] == ["peer-2", "peer-1"]
+                || [a.as_str(), b.as_str()] == ["peer-1", "peer-2"]
+        };
+        let peer = peers(&plan, &secret, &Loopback).swap_remove(0);
+        assert!(cut_peer(peer, is_cut).neighbors.is_empty());
+        let server = cut_signalling(signalling(&plan, &secret, &Loopback), is_cut);
+        assert_eq!(server.rooms[0].links.len(), 1);
+    }
+
+    #[test]
+    fn a_wildcard_is_reached_on_loopback() {
+        assert_eq!(reachable("0.0.0.0:7080".parse().unwrap()), "127.0.0.1:7080".parse().unwrap());
+        assert_eq!(reachable("[::]:7080".parse().unwrap()), "[::1]:7080".parse().unwrap());
+        assert_eq!(reachable("127.0.0.5:7080".parse().unwrap()), "127.0.0.5:7080".parse().unwrap());
+    }
+}

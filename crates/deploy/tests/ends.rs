@@ -51,6 +51,40 @@ async fn with_up_however_it_ends() {
 }
 
 #[tokio::test]
+async fn with_up_in_the_middle_of_its_start() {
+    let root = state_root();
+    let topology = Topology { peers: 2, ..Topology::new("middle", 15) };
+    let file = root.path().join("topology.toml");
+    std::fs::write(&file, topology.text()).unwrap();
+    let mut mesh = Mesh::new(root.path(), "middle");
+    for signal in [Signal::INT, Signal::KILL] {
+        let mut child = Command::new(programs_dir().join("hopcast"))
+            .args(["up", "--file"])
+            .arg(&file)
+            .env("HOPCAST_STATE", root.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // initdb runs: its cluster is not yet there under its own name.
+        let end = std::time::Instant::now() + common::PATIENCE;
+        while !mesh.dir().join("pg/.new-origin-db/base").exists() {
+            assert!(
+                std::time::Instant::now() < end && child.try_wait().unwrap().is_none(),
+                "no initdb was seen"
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        child.wait().unwrap();
+        until_gone(&mesh.dir()).await;
+        assert!(!mesh.dir().join("pg/origin-db").exists(), "half a cluster is none");
+    }
+    mesh.up(&topology.plan()).await;
+    assert!(mesh.status().await.ready);
+}
+
+#[tokio::test]
 async fn with_a_killed_keeper_and_even_its_warden() {
     let root = state_root();
     let plan = Topology { peers: 2, ..Topology::new("orphans", 5) }.plan();

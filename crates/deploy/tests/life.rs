@@ -153,6 +153,35 @@ async fn a_lost_secret_replaces_every_peer_and_keeps_the_data() {
     }
     let playlist = get(plan.peers[1].local, "/hls/demo/master.m3u8");
     assert!(playlist.contains("#EXTM3U"), "{playlist}");
+
+    // A password of one's own: no peer knows the superuser's.
+    let mut plan = plan;
+    let path = root.path().join("password");
+    std::fs::write(&path, "it's a \"secret\"\n").unwrap();
+    plan.postgres.password_file = Some(path);
+    let changes = mesh.up(&plan).await;
+    assert_eq!(
+        changes,
+        Changes { reloaded: vec!["origin-db".into(), "edge-db-a".into()], ..Changes::default() }
+    );
+    assert_eq!(mesh.local.access().await.unwrap().origin.password, "it's a \"secret\"");
+    assert!(mesh.status().await.ready);
+}
+
+#[tokio::test]
+async fn a_mesh_moves_to_other_addresses() {
+    let root = state_root();
+    let mut topology = Topology { peers: 2, ..Topology::new("moves", 13) };
+    let mut mesh = Mesh::new(root.path(), "moves");
+    mesh.up(&topology.plan()).await;
+    topology.block = 14;
+    let changes = mesh.up(&topology.plan()).await;
+    assert_eq!(changes.restarted, ["origin-db", "edge-db-a", "signalling", "peer-1", "peer-2"]);
+    assert_eq!(changes.songs, [""; 0]);
+    let status = mesh.status().await;
+    assert!(status.ready, "{status:#?}");
+    let playlist = get(topology.plan().peers[1].local, "/hls/demo/master.m3u8");
+    assert!(playlist.contains("#EXTM3U"), "{playlist}");
 }
 
 #[tokio::test]

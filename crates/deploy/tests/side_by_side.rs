@@ -50,6 +50,12 @@ async fn a_taken_address_names_its_holder_and_starts_nothing() {
     assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
     assert_eq!(processes(&mesh.dir()), []);
     drop(stranger);
+    // A process that another test of this program is just starting has a copy of the socket until it executes.
+    let end = std::time::Instant::now() + common::PATIENCE;
+    while TcpListener::bind(plan.peers[1].local).is_err() {
+        assert!(std::time::Instant::now() < end, "the address stays taken");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     mesh.up(&plan).await;
     assert!(mesh.status().await.ready);
 }

@@ -178,3 +178,32 @@ impl Databases {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::plan;
+
+    #[test]
+    fn an_edge_admits_its_own_gateways_and_the_origin_no_peer() {
+        let clusters = clusters(&plan());
+        let names: Vec<_> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+        assert_eq!(names, ["origin-db", "edge-db-a", "edge-db-b"]);
+        assert!(!clusters[0].hba.contains("127.80.240."), "{}", clusters[0].hba);
+        assert!(clusters[1].hba.contains("127.80.240.1/32") && !clusters[1].hba.contains("127.80.240.3/32"));
+        assert!(clusters[2].hba.contains("127.80.240.3/32") && !clusters[2].hba.contains("127.80.240.1/32"));
+        for cluster in &clusters {
+            assert!(cluster.settings.contains(&format!("listen_addresses = '{}'", cluster.listen.ip())));
+        }
+    }
+
+    #[test]
+    fn a_password_file_counts_without_its_line_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("password");
+        std::fs::write(&path, "s3cret\n").unwrap();
+        assert_eq!(read_password(&path).unwrap(), "s3cret");
+        std::fs::write(&path, "\n").unwrap();
+        assert!(read_password(&path).unwrap_err().to_string().contains("is empty"));
+    }
+}

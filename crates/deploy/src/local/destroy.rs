@@ -47,9 +47,10 @@ pub(super) async fn run(state: &State, purge: bool, progress: &dyn Progress) -> 
     if purge {
         remove(&dir)?;
     } else {
-        for part in ["config", "bin", "cache"] {
+        for part in ["config", "bin"] {
             remove(&dir.join(part))?;
         }
+        remove_empty(&dir.join("cache"));
         for file in [SOCKET, "lock"] {
             match fs::remove_file(dir.join(file)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -85,6 +86,16 @@ async fn wait_for_up(state: &State) -> Result<Lock, Error> {
             result => return result,
         }
     }
+}
+
+/// pg-embed makes directories for a download that rarely comes; one that came is kept. What cannot be removed stays.
+fn remove_empty(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(dir);
 }
 
 fn remove(dir: &Path) -> Result<(), Error> {

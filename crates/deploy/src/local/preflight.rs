@@ -96,3 +96,41 @@ pub(super) fn addresses(state: &State, plan: &Plan, running: &[NodeStatus]) -> R
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::plan;
+
+    #[test]
+    fn overlaps_name_what_to_change() {
+        let ours = plan();
+        let setting = |change: &dyn Fn(&mut Plan)| {
+            let mut theirs = plan();
+            // Apart, unless the case puts it back.
+            theirs.local.network = "127.80.241.0".parse().unwrap();
+            theirs.signalling.local.set_port(1);
+            theirs.local.door.set_port(2);
+            change(&mut theirs);
+            overlap(&ours, &theirs).map(|(_, setting)| setting)
+        };
+        assert_eq!(setting(&|_| {}), None);
+        assert_eq!(
+            setting(&|plan| plan.local.network = "127.80.240.128".parse().unwrap()),
+            Some("local.network")
+        );
+        assert_eq!(setting(&|plan| plan.local.prefix = 15), Some("local.network"));
+        assert_eq!(setting(&|plan| plan.signalling.local = ours.signalling.local), Some("signalling.listen"));
+        assert_eq!(setting(&|plan| plan.signalling.local = ours.local.door), Some("local.door"));
+    }
+
+    #[test]
+    fn two_nodes_of_one_name_are_refused() {
+        let mut plan = plan();
+        names(&plan).unwrap();
+        plan.origin.name = hopcast_protocol::DatabaseName::new("peer-2").unwrap();
+        assert!(names(&plan).unwrap_err().to_string().contains("peer-2"));
+        plan.origin.name = hopcast_protocol::DatabaseName::new("signalling").unwrap();
+        assert!(names(&plan).is_err());
+    }
+}
