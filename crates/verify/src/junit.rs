@@ -36,11 +36,10 @@ pub(crate) fn document(report: &Report) -> String {
     );
     for check in &report.checks {
         let (case, claim) = (escape(&check.name), escape(&check.claim));
-        let _ = write!(
+        let seconds = check.seconds;
+        let _ = writeln!(
             xml,
-            "    <testcase classname=\"hopcast.verify\" name=\"{case}\" time=\"{:.3}\">\n      \
-             <system-out>{claim} ({} checked)</system-out>\n",
-            check.seconds, check.checked
+            "    <testcase classname=\"hopcast.verify\" name=\"{case}\" time=\"{seconds:.3}\">"
         );
         // What could not be found out is an error, not a skip: a skip counts as success.
         let element = match check.outcome {
@@ -53,6 +52,7 @@ pub(crate) fn document(report: &Report) -> String {
             let all = escape(&check.failures.join("\n"));
             let _ = writeln!(xml, "      <{element} message=\"{first}\">{all}</{element}>");
         }
+        let _ = writeln!(xml, "      <system-out>{claim} ({} checked)</system-out>", check.checked);
         xml.push_str("    </testcase>\n");
     }
     xml.push_str("  </testsuite>\n</testsuites>\n");

@@ -33,6 +33,10 @@ async fn a_sound_mesh_passes_and_passes_again() {
     assert!((1..=128 * 1024).contains(&cached), "one segment of at most 128 KiB: {cached}");
     // Nothing in it may depend on empty caches.
     assert_only(&verify(&target).await, &[]);
+    let (code, json, junit) = mesh.command();
+    assert_eq!(code, 0, "{json:#}");
+    assert_eq!((json["peers"].as_u64(), json["via_matches"].as_u64()), (Some(16), Some(16)), "{json:#}");
+    assert!(junit.contains("tests=\"10\" failures=\"0\" errors=\"0\""), "{junit}");
 }
 
 #[tokio::test]
@@ -42,6 +46,13 @@ async fn a_dead_peer_fails_peers() {
     let report = verify(&mesh.target().await).await;
     assert_only(&report, &["peers"]);
     assert!(texts(&report, "peers").contains("peer-4 is dead"), "{report}");
+    let (code, json, junit) = mesh.command();
+    assert_eq!(
+        (code, json["passed"].as_bool(), json["peers"].as_u64()),
+        (1, Some(false), Some(15)),
+        "{json:#}"
+    );
+    assert!(junit.contains("tests=\"10\" failures=\"1\" errors=\"0\""), "{junit}");
 }
 
 #[tokio::test]

@@ -158,6 +158,16 @@ impl Mesh {
         }
     }
 
+    /// Runs `hopcast verify --json` and returns its exit code, the last line of its output, and the JUnit file.
+    pub(crate) fn command(&self) -> (i32, serde_json::Value, String) {
+        let junit = self.state.join("junit.xml");
+        let output =
+            hopcast(&self.state, &self.file, &["verify", "--json", "--junit", junit.to_str().unwrap()]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let json = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        (output.status.code().unwrap(), json, std::fs::read_to_string(junit).unwrap())
+    }
+
     /// Breaks something.
     pub(crate) async fn fault(&self, fault: Fault) {
         local(&self.state, &self.plan.mesh).fault(&fault).await.unwrap();
