@@ -80,6 +80,11 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// The failure of a file that cannot be written.
+pub(crate) fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> anyhow::Error {
+    Failure::new(CANNOT_WRITE, format!("cannot write {}: {error}", path.display())).into()
+}
+
 /// The code of an error.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
     use hopcast_deploy::Error::{Missing, NotRunning};

@@ -9,6 +9,7 @@ mod hops;
 mod http;
 mod location;
 mod output;
+mod player;
 mod progress;
 mod ways;
 
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         Err(error) => return ExitCode::from(usage(&error)),
     };
     let out = Output::new(cli.global.json);
-    log_to_stderr(cli.global.verbose);
+    output::log_to_stderr(cli.global.verbose);
     // One thread is enough: what is slow here waits for other processes.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -63,18 +64,4 @@ fn usage(error: &clap::Error) -> u8 {
         }));
     }
     error.exit_code().try_into().unwrap_or(exit::USAGE)
-}
-
-fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
-        0 => tracing::Level::WARN,
-        1 => tracing::Level::INFO,
-        _ => tracing::Level::TRACE,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .without_time()
-        .init();
 }

@@ -112,6 +112,21 @@ impl Output {
     }
 }
 
+/// What the libraries tell goes to stderr, too: warnings, and more where it was asked for.
+pub(crate) fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+}
+
 /// Columns of text, each as wide as its widest cell; the last one is not padded.
 pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];

@@ -1,7 +1,7 @@
 //! A mesh of five peers in a line and one edge, from `up --detach` to nothing left: every command that looks at a
 //! running mesh, with real processes and a real PostgreSQL.
 //!
-//! One test after another: all of them use the same addresses. Needs `hopcast-peer` and `hopcast-signalling` beside
+//! Each test has a mesh name, a network and ports of its own (`Mesh::new`), so that they may run at the same time. Needs `hopcast-peer` and `hopcast-signalling` beside
 //! `hopcast`: build the workspace's programs before (`cargo build --workspace`).
 
 mod common;
@@ -9,13 +9,10 @@ mod common;
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use common::{Hopcast, Run, json};
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// The song of the repository.
 fn song() -> PathBuf {
@@ -23,11 +20,11 @@ fn song() -> PathBuf {
 }
 
 /// `peers` in a line; peer-1 is the gateway.
-fn topology(peers: usize, song: &Path) -> String {
+fn topology(number: u16, peers: usize, song: &Path) -> String {
     let mut text = format!(
         r#"
 [mesh]
-name = "e2e"
+name = "e2e-{number}"
 [peers]
 count = {peers}
 links = {{ shape = "none" }}
@@ -46,12 +43,14 @@ network = "origin-net"
 path = "{}"
 rooms = ["*"]
 [signalling]
-listen = "127.0.0.1:18000"
+listen = "127.0.0.1:{}"
 [local]
-network = "127.82.0.0/24"
-door = "127.0.0.1:18001"
+network = "127.82.{number}.0/24"
+door = "127.0.0.1:{}"
 "#,
-        song.display()
+        song.display(),
+        18000 + 2 * number,
+        18001 + 2 * number,
     );
     for peer in 1..peers {
         text.push_str(&format!("[[links]]\nbetween = [\"peer-{peer}\", \"peer-{}\"]\n", peer + 1));
@@ -60,15 +59,16 @@ door = "127.0.0.1:18001"
 }
 
 /// A mesh that is taken down whatever happens to the test.
-struct Mesh(Hopcast);
+struct Mesh(Hopcast, u16);
 
 impl Mesh {
-    fn new() -> Self {
+    /// `number` is this test's own.
+    fn new(number: u16) -> Self {
         let beside = Path::new(env!("CARGO_BIN_EXE_hopcast")).parent().unwrap();
         for program in ["hopcast-peer", "hopcast-signalling"] {
             assert!(beside.join(program).exists(), "{program} is not built: cargo build --workspace --bins");
         }
-        Self(Hopcast::new().file("topology.toml", &topology(5, &song())))
+        Self(Hopcast::new().file("topology.toml", &topology(number, 5, &song())), number)
     }
 
     fn ok(&self, arguments: &[&str]) -> serde_json::Value {
@@ -111,7 +111,7 @@ impl Mesh {
 
 impl Drop for Mesh {
     fn drop(&mut self) {
-        let run = self.0.run(&["down", "--purge", "--name", "e2e"]);
+        let run = self.0.run(&["down", "--purge", "--name", &format!("e2e-{}", self.1)]);
         if !std::thread::panicking() {
             assert_eq!(run.code, 0, "{}", run.stderr);
         }
@@ -128,13 +128,12 @@ fn names(value: &serde_json::Value) -> Vec<&str> {
 
 #[test]
 fn a_song_comes_hop_by_hop_and_nothing_is_left() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let mesh = Mesh::new();
+    let mesh = Mesh::new(1);
 
     let up = mesh.ok(&["up", "--detach"]);
     assert_eq!((up["peers"].as_u64(), up["farthest"]["hops"].as_u64()), (Some(5), Some(4)));
-    assert_eq!(up["farthest"]["url"], "http://127.82.0.5:8080/hls/demo/master.m3u8");
-    assert_eq!(up["farthest"]["door_url"], "http://127.0.0.1:18001/p/peer-5/hls/demo/master.m3u8");
+    assert_eq!(up["farthest"]["url"], "http://127.82.1.5:8080/hls/demo/master.m3u8");
+    assert_eq!(up["farthest"]["door_url"], "http://127.0.0.1:18003/p/peer-5/hls/demo/master.m3u8");
 
     let (code, status) = mesh.status();
     assert_eq!((code, &status["ready"], &status["detached"]), (0, &true.into(), &true.into()), "{status}");
@@ -190,7 +189,7 @@ fn a_song_comes_hop_by_hop_and_nothing_is_left() {
     for list in ["started", "restarted", "reloaded", "stopped", "songs"] {
         assert_eq!(again["changes"][list], serde_json::json!([]), "{list}");
     }
-    std::fs::write(mesh.0.path("topology.toml"), topology(6, &song())).unwrap();
+    std::fs::write(mesh.0.path("topology.toml"), topology(1, 6, &song())).unwrap();
     let changed = mesh.ok(&["up", "--detach"]);
     assert_eq!(names(&changed["changes"]["started"]), ["peer-6"]);
     assert_eq!(names(&changed["changes"]["restarted"]), [""; 0]);
@@ -210,13 +209,12 @@ fn a_song_comes_hop_by_hop_and_nothing_is_left() {
     assert_eq!(mesh.status().0, 69);
     assert_eq!(mesh.processes(), [""; 0]);
     mesh.ok(&["down", "--purge"]);
-    assert!(!mesh.0.path("state/e2e").exists());
+    assert!(!mesh.0.path("state/e2e-1").exists());
 }
 
 #[test]
 fn a_killed_peer_is_reported_and_healed() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let mesh = Mesh::new();
+    let mesh = Mesh::new(2);
     mesh.ok(&["up", "--detach"]);
     let (_, status) = mesh.status();
     let node = status["nodes"].as_array().unwrap().iter().find(|node| node["name"] == "peer-3").unwrap();
@@ -237,8 +235,7 @@ fn a_killed_peer_is_reported_and_healed() {
 
 #[test]
 fn nothing_survives_the_end_of_up() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let mesh = Mesh::new();
+    let mesh = Mesh::new(3);
     // Interrupted when ready, asked to end when ready, killed when ready, and interrupted in the middle of the start.
     for (signal, ready, code) in
         [("INT", true, Some(130)), ("TERM", true, Some(143)), ("KILL", true, None), ("INT", false, Some(130))]
@@ -262,15 +259,14 @@ fn nothing_survives_the_end_of_up() {
 
 #[test]
 fn a_taken_address_is_named_before_anything_starts() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let mesh = Mesh::new();
-    let _held = std::net::TcpListener::bind("127.82.0.4:8080").unwrap();
+    let mesh = Mesh::new(4);
+    let _held = std::net::TcpListener::bind("127.82.4.4:8080").unwrap();
     let run: Run = mesh.0.run(&["up", "--detach", "--json"]);
     assert_eq!(run.code, 1, "{}", run.stderr);
-    assert!(run.stderr.contains("127.82.0.4:8080") && run.stderr.contains("peer-4"), "{}", run.stderr);
+    assert!(run.stderr.contains("127.82.4.4:8080") && run.stderr.contains("peer-4"), "{}", run.stderr);
     assert_eq!(mesh.processes(), [""; 0]);
     let run = mesh.0.run(&["doctor", "--json"]);
-    assert!(run.code == 1 && run.stdout.contains("127.82.0.4:8080"), "{}", run.stdout);
+    assert!(run.code == 1 && run.stdout.contains("127.82.4.4:8080"), "{}", run.stdout);
 }
 
 fn kill(pid: u64, signal: &str) {

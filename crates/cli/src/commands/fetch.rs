@@ -2,31 +2,23 @@
 
 use std::{
     io::Write as _,
-    net::SocketAddr,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use hopcast_protocol::{PeerName, RenditionName, Sha256, SongName};
-use hopcast_topology::plan::Limits;
 use serde::Serialize;
 use sha2::Digest as _;
 
 use crate::{
     context::{Context, Which},
     exit::{self, Failure},
-    hops::{self, Hop},
-    http::{self, Answer},
     output::{Output, bytes, count, table},
+    player::{Part, Player},
     progress::Progress,
 };
-
-/// Longest playlist that is read, in bytes.
-const PLAYLIST: usize = 4 << 20;
-/// Added to the mesh's own patience before a request is given up here.
-const MARGIN: Duration = Duration::from_secs(10);
 
 /// Arguments of `fetch`.
 #[derive(Debug, Args)]
@@ -69,24 +61,6 @@ impl std::str::FromStr for Reference {
             Some(_) => Err("expected SONG, SONG/RENDITION or SONG/RENDITION/SEQ".to_owned()),
         }
     }
-}
-
-/// One part that was fetched.
-#[derive(Debug, Serialize)]
-struct Part {
-    /// `init.mp4`, `3.ts`.
-    name: String,
-    bytes: usize,
-    sha256: Sha256,
-    /// Until the last byte was here.
-    milliseconds: f64,
-    /// The route that the bytes came over; absent where the peer had them itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<String>,
-    /// `Cache-Status`.
-    cache: String,
-    /// Requester first, holder last.
-    hops: Vec<Hop>,
 }
 
 #[derive(Serialize)]
@@ -152,100 +126,6 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     context.out.result(&answer)
 }
 
-/// One song through one peer.
-struct Player<'a> {
-    peer: SocketAddr,
-    song: &'a SongName,
-    limit: usize,
-    deadline: Duration,
-}
-
-impl<'a> Player<'a> {
-    fn new(peer: SocketAddr, song: &'a SongName, limits: &Limits) -> Self {
-        let limit = usize::try_from(limits.max_segment).unwrap_or(usize::MAX);
-        Self { peer, song, limit, deadline: Duration::from_millis(limits.patience_ms) + MARGIN }
-    }
-
-    async fn get(&self, target: &str, limit: usize) -> anyhow::Result<Answer> {
-        let answer = http::get(self.peer, target, limit, self.deadline).await.map_err(|error| {
-            let hint = "is the mesh running? `hopcast status` tells";
-            Failure::new(exit::UNAVAILABLE, format!("{error:#}; {hint}"))
-        })?;
-        if answer.status.is_success() {
-            return Ok(answer);
-        }
-        let mut message = format!("http://{}{target}: {} {}", self.peer, answer.status, answer.sentence());
-        let proxy = answer.header("proxy-status");
-        if !proxy.is_empty() {
-            message.push_str(" (");
-            message.push_str(proxy);
-            message.push(')');
-        }
-        Err(Failure::new(exit::FAILED, message.trim_end()).into())
-    }
-
-    /// The rendition of the master playlist with the largest bandwidth.
-    async fn best_rendition(&self) -> anyhow::Result<RenditionName> {
-        let target = format!("/hls/{}/master.m3u8", self.song);
-        let answer = self.get(&target, PLAYLIST).await?;
-        let master = m3u8_rs::parse_master_playlist_res(&answer.body).map_err(|error| {
-            anyhow::anyhow!("http://{}{target} is no master playlist: {error}", self.peer)
-        })?;
-        let best = master.variants.iter().max_by_key(|variant| variant.bandwidth);
-        let uri = &best.with_context(|| format!("{} has no rendition", self.song))?.uri;
-        let (name, _) =
-            uri.split_once('/').with_context(|| format!("unexpected playlist address `{uri}`"))?;
-        Ok(RenditionName::new(name)?)
-    }
-
-    /// File names in the order of play, the init section first; with `sequence` that segment alone.
-    async fn parts(&self, rendition: &RenditionName, sequence: Option<u64>) -> anyhow::Result<Vec<String>> {
-        let target = format!("/hls/{}/{rendition}/index.m3u8", self.song);
-        let answer = self.get(&target, PLAYLIST).await?;
-        let playlist = m3u8_rs::parse_media_playlist_res(&answer.body)
-            .map_err(|error| anyhow::anyhow!("http://{}{target} is no media playlist: {error}", self.peer))?;
-        let segments = playlist.segments.iter().map(|segment| segment.uri.clone());
-        if let Some(sequence) = sequence {
-            let wanted = sequence.to_string();
-            let found = segments.clone().find(|uri| uri.split('.').next() == Some(&wanted));
-            return Ok(vec![found.with_context(|| {
-                let all: Vec<_> = segments.collect();
-                let (first, last) = (all.first().cloned(), all.last().cloned());
-                format!(
-                    "{}/{rendition} has no segment {sequence}; its segments are {} to {}",
-                    self.song,
-                    first.unwrap_or_default(),
-                    last.unwrap_or_default()
-                )
-            })?]);
-        }
-        let init = playlist.segments.iter().find_map(|segment| Some(segment.map.as_ref()?.uri.clone()));
-        Ok(init.into_iter().chain(segments).collect())
-    }
-
-    async fn part(&self, rendition: &RenditionName, name: &str) -> anyhow::Result<(Part, http::Body)> {
-        let begin = Instant::now();
-        let answer = self.get(&format!("/hls/{}/{rendition}/{name}", self.song), self.limit).await?;
-        let milliseconds = begin.elapsed().as_secs_f64() * 1e3;
-        let sha256 = Sha256::of(&answer.body);
-        let etag = answer.header("etag").trim_matches('"');
-        if etag != sha256.to_string() {
-            bail!("{}/{rendition}/{name}: its ETag is {etag}, its bytes have {sha256}", self.song);
-        }
-        let route = answer.header("hopcast-route");
-        let part = Part {
-            name: name.to_owned(),
-            bytes: answer.body.len(),
-            sha256,
-            milliseconds,
-            route: (!route.is_empty()).then(|| route.to_owned()),
-            cache: answer.header("cache-status").to_owned(),
-            hops: hops::of(&answer),
-        };
-        Ok((part, answer.body))
-    }
-}
-
 /// Where the bytes go: stdout, or a file that appears whole or not at all.
 enum Target {
     Stdout,
@@ -263,7 +143,7 @@ impl Target {
             .permissions(std::fs::Permissions::from_mode(0o666)) // what the umask leaves of it
             .tempfile_in(folder.unwrap_or(Path::new(".")))
             .map(Self::File)
-            .map_err(|error| cannot_write(path, &error))
+            .map_err(|error| exit::cannot_write(path, &error))
     }
 
     fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
@@ -279,15 +159,10 @@ impl Target {
         match self {
             Self::Stdout => Ok(()),
             Self::File(file) => {
-                file.persist(path).map(drop).map_err(|error| cannot_write(path, &error.error))
+                file.persist(path).map(drop).map_err(|error| exit::cannot_write(path, &error.error))
             }
         }
     }
-}
-
-/// The failure of a file that cannot be written.
-pub(crate) fn cannot_write(path: &Path, error: &std::io::Error) -> anyhow::Error {
-    Failure::new(exit::CANNOT_WRITE, format!("cannot write {}: {error}", path.display())).into()
 }
 
 fn print(out: &Output, answer: &Answered<'_>, to_stdout: bool) {

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use hopcast_protocol::{PeerName, RoomName};
 use serde::Deserialize;
 
-use super::{fetch::cannot_write, path};
+use super::path;
 use crate::{
     context::{Context, Which},
     exit::{self, Failure},
@@ -105,7 +105,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     };
     match &arguments.output {
         Some(file) => {
-            std::fs::write(file, &picture).map_err(|error| cannot_write(file, &error))?;
+            std::fs::write(file, &picture).map_err(|error| exit::cannot_write(file, &error))?;
             let source = if server.is_some() { "the running mesh" } else { "the plan" };
             let size = bytes(picture.len() as u64);
             context.out.line(format_args!("wrote {} ({source}, {size})", file.display()));

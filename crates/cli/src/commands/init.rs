@@ -9,7 +9,6 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 
-use super::fetch::cannot_write;
 use crate::{
     exit::{self, Failure},
     location::FILE_NAME,
@@ -55,7 +54,7 @@ pub(crate) fn run(out: &Output, arguments: &Arguments) -> anyhow::Result<()> {
             let message = format!("{} is there already; --force writes over it", path.display());
             return Err(Failure::new(exit::CANNOT_WRITE, message).into());
         }
-        Err(error) => return Err(cannot_write(path, &error)),
+        Err(error) => return Err(exit::cannot_write(path, &error)),
     }
     out.line(format_args!("wrote {}; edit it, then `hopcast check` and `hopcast up`", path.display()));
     out.result(&Answer { file: path.clone() })

@@ -9,9 +9,9 @@ use hopcast_verify::{
     DatabaseRole, DatabaseTarget, Options, PeerTarget, ProcessRole, ProcessTarget, Report, Target,
 };
 
-use super::fetch::cannot_write;
 use crate::{
     context::{Context, Running, Which},
+    exit,
     progress::Progress,
 };
 
@@ -43,7 +43,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
             .await?;
     drop(progress);
     if let Some(path) = &arguments.junit {
-        std::fs::write(path, report.junit()).map_err(|error| cannot_write(path, &error))?;
+        std::fs::write(path, report.junit()).map_err(|error| exit::cannot_write(path, &error))?;
     }
     context.out.line(&report);
     context.out.result(&report)?;
