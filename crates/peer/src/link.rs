@@ -29,6 +29,12 @@ pub(crate) fn patience(hops: u32) -> Duration {
     NO_PROGRESS + NO_PROGRESS_PER_HOP * hops.saturating_sub(1)
 }
 
+/// The same over links that are emulated as slow: a hop knows its own link only, and takes the others for alike.
+pub(crate) fn patience_over(hops: u32, link: &Emulation) -> Duration {
+    let there_and_back = Duration::from_micros((link.latency_us + link.jitter_us).saturating_mul(2));
+    patience(hops) + there_and_back.saturating_mul(hops)
+}
+
 /// Why a neighbour did not deliver.
 #[derive(Debug, thiserror::Error)]
 pub enum HopError {
@@ -239,6 +245,13 @@ mod tests {
             assert!(patience(hops) < patience(hops + 1));
         }
         assert_eq!(patience(0), NO_PROGRESS);
+    }
+
+    #[test]
+    fn emulated_latency_is_no_stall() {
+        let link = Emulation { latency_us: 300_000, jitter_us: 50_000, ..Emulation::default() };
+        assert_eq!(patience_over(4, &link), patience(4) + Duration::from_millis(2800));
+        assert_eq!(patience_over(4, &Emulation::default()), patience(4));
     }
 
     #[test]

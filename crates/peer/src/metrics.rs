@@ -166,7 +166,9 @@ pub(crate) fn page(node: &Node) -> String {
     page.one("connections", "gauge", "Accepted connections.", node.connections.get());
     page.one("config_reloads_total", "counter", "Configurations reread.", metrics.reloads.get());
     if let Some(bytes) = crate::memory::resident() {
-        page.one("resident_memory_bytes", "gauge", "Resident set size.", bytes);
+        // Prometheus' own name for it, which every exporter uses.
+        let name = "process_resident_memory_bytes";
+        let _ = write!(page.0, "# HELP {name} Resident set size.\n# TYPE {name} gauge\n{name} {bytes}\n");
     }
     page.0
 }

@@ -71,8 +71,14 @@ pub(crate) async fn run(
     let Some(link) = node.link(next) else { return Err(way("destination_unavailable")) };
     let path = format!("/relay/{}/{}", route.id, wish.content.path());
     let range = (!part.bytes.is_empty()).then(|| range::from_byte(part.bytes.len() as u64));
-    let ask =
-        upstream::request(node, &link, &Method::GET, &path, range.as_deref(), link::patience(route.hops));
+    let ask = upstream::request(
+        node,
+        &link,
+        &Method::GET,
+        &path,
+        range.as_deref(),
+        link::patience_over(route.hops, &link.emulation()),
+    );
     let gone = async {
         retired(node, route).await;
         sleep(RETIRED).await;

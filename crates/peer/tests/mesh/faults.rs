@@ -286,6 +286,18 @@ fn latency_is_felt_in_both_directions() {
 }
 
 #[test]
+fn latency_that_adds_up_to_more_than_the_patience_is_no_fault() {
+    let mut mesh = Mesh::with_song(33, &[], &[1], 1, 1000);
+    for hop in 1..5 {
+        mesh.link(hop, hop + 1, Emulation { latency_us: 300_000, ..Emulation::default() });
+    }
+    let mesh = mesh.up();
+    let response = mesh.segment(5, 0);
+    assert_eq!((response.status, response.body == mesh.song.segments[0]), (200, true));
+    assert!(mesh.metric(5, "hopcast_fetch_retries_total") < 0.5);
+}
+
+#[test]
 fn two_revisions_and_two_hashes_are_never_mixed() {
     let mesh = Mesh::new(32, &SQUARE, &[1]).up();
     assert_eq!(mesh.segment(5, 0).body, mesh.song.segments[0]);
