@@ -40,13 +40,15 @@ need_rust() {
 
 # Release programs, static: a peer that maps no shared library is a smaller peer. Sets $bin, where all three are.
 build_release() {
-    local host out
+    local host out small="-C force-unwind-tables=no"
     host=$(rustc -vV | sed -n 's/^host: //p')
     out=${CARGO_TARGET_DIR:-$root/target}/$host
-    export RUSTFLAGS="-C target-feature=+crt-static"
-    cargo build --locked --release --target "$host" -p hopcast-cli -p hopcast-signalling >&2 &&
-        cargo build --locked --profile peer --target "$host" -p hopcast-peer >&2 || die "the build failed"
-    unset RUSTFLAGS
+    # Packed relocations take 100 kB less of each peer's memory; glibc applies them from 2.36 on.
+    printf '2.36\n%s\n' "$(getconf GNU_LIBC_VERSION | sed 's/^glibc //')" | sort -VC && small+=" -C link-arg=-Wl,-z,pack-relative-relocs"
+    RUSTFLAGS="-C target-feature=+crt-static" \
+        cargo build --locked --release --target "$host" -p hopcast-cli -p hopcast-signalling >&2 &&
+        RUSTFLAGS="-C target-feature=+crt-static $small" \
+            cargo build --locked --profile peer --target "$host" -p hopcast-peer >&2 || die "the build failed"
     bin=$out/release
     ln -sf "$out/peer/hopcast-peer" "$bin/hopcast-peer"
 }
