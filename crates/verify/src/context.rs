@@ -33,6 +33,8 @@ pub(crate) struct Context<'a> {
     running: HashMap<&'a str, &'a PeerTarget>,
     /// Found by the check `peers`, which reports them; every later check does without them.
     pub(crate) dead: HashSet<PeerName>,
+    /// Why the signalling server can't be asked. Found by the check `peers`, too: one failure, however many questions.
+    pub(crate) mute: Option<String>,
 }
 
 impl<'a> Context<'a> {
@@ -52,7 +54,7 @@ impl<'a> Context<'a> {
                 return Err(VerifyError::Target(format!("{} is there twice", peer.name)));
             }
         }
-        Ok(Self { target, options, progress, planned, running, dead: HashSet::new() })
+        Ok(Self { target, options, progress, planned, running, dead: HashSet::new(), mute: None })
     }
 
     /// The peer as the plan has it.

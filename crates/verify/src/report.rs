@@ -123,6 +123,11 @@ impl Report {
     }
 }
 
+/// `1 room`, `3 rooms`.
+fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// For people: a line a check, its failures below it, the numbers at the end.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,13 +146,20 @@ impl fmt::Display for Report {
         let n = &self.numbers;
         writeln!(
             f,
-            "{} peers in {} rooms; {} segments, {} over routes of up to {} hops, {} with the Via that was broadcast",
-            n.peers, n.rooms, n.segments_checked, n.segments_over_routes, n.max_hops, n.via_matches
+            "{} in {}; {}, {} over routes of up to {}, {} with the Via that was broadcast",
+            count(n.peers, "peer"),
+            count(n.rooms, "room"),
+            count(n.segments_checked, "segment"),
+            n.segments_over_routes,
+            count(n.max_hops, "hop"),
+            n.via_matches
         )?;
         writeln!(
             f,
-            "{} shortcuts refused, {} connections audited, {} attempts on the databases refused",
-            n.shortcuts_refused, n.sockets_audited, n.isolation_refused
+            "{} refused, {} audited, {} on the databases refused",
+            count(n.shortcuts_refused, "shortcut"),
+            count(n.sockets_audited, "connection"),
+            count(n.isolation_refused, "attempt")
         )?;
         writeln!(
             f,
@@ -170,7 +182,8 @@ pub(crate) struct Tally {
 
 impl Tally {
     fn note(&mut self, text: String) {
-        if self.texts.len() < FAILURES_KEPT {
+        // The same words again say nothing new.
+        if self.texts.len() < FAILURES_KEPT && !self.texts.contains(&text) {
             self.texts.push(text);
         } else {
             self.more += 1;

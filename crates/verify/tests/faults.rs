@@ -3,6 +3,7 @@
 mod support;
 
 use hopcast_deploy::Fault;
+use hopcast_verify::Outcome;
 use support::{
     Mesh, assert_only, metric,
     rogue::{self, Cheat},
@@ -64,6 +65,16 @@ async fn a_wrong_byte_in_an_edge_fails_checksums() {
     let report = verify(&mesh.target().await).await;
     assert_only(&report, &["checksums"]);
     assert!(texts(&report, "checksums").contains("edge-db-a: demo/"), "{report}");
+}
+
+#[tokio::test]
+async fn a_stopped_edge_fails_checksums_and_its_isolation_can_not_be_tried() {
+    let mesh = Mesh::start(110).await;
+    mesh.fault(Fault::StopDatabase("edge-db-a".parse().unwrap())).await;
+    let report = verify(&mesh.target().await).await;
+    assert_only(&report, &["checksums", "isolation"]);
+    assert_eq!(report.check("isolation").unwrap().outcome, Outcome::NotRun, "{report}");
+    assert_eq!(report.check("isolation").unwrap().failures.len(), 1, "{report}");
 }
 
 #[tokio::test]

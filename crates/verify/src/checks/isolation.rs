@@ -8,12 +8,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use hopcast_protocol::PeerName;
 use hopcast_topology::plan::Peer;
+use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
 use crate::{
     context::Context,
     database::{self, Closed, GATEWAY, READER, REPL, Session},
     graph::Sequence,
+    http::dial,
     report::Tally,
     songs::{edges, gateway_address},
     target::{DatabaseRole, DatabaseTarget},
@@ -58,10 +60,10 @@ fn some<'a>(context: &Context<'a>, most: usize, fits: impl Fn(&Peer) -> bool) ->
     (0..most).map(|i| all[(offset + i * all.len() / most) % all.len()]).collect()
 }
 
-fn attempts<'a>(context: &Context<'a>) -> Vec<Attempt<'a>> {
+fn attempts<'a>(context: &Context<'a>, databases: Vec<&'a DatabaseTarget>) -> Vec<Attempt<'a>> {
     let (target, owner) = (context.target, context.target.plan.postgres.user.as_str());
     let mut attempts = Vec::new();
-    for database in &target.databases {
+    for database in databases {
         let name = database.name.as_str();
         let password = |role: &str| Some(target.secret.password(name, role));
         let edge = database.role == DatabaseRole::Edge;
@@ -208,6 +210,10 @@ async fn inside(context: &Context<'_>, edge: &DatabaseTarget, tally: &mut Tally)
     };
     let session = match database::open_as_gateway(context.target, edge, from).await {
         Ok(session) => session,
+        Err(Closed::Unreachable(why)) => {
+            tally.not_run(format!("{}: {why}", edge.name));
+            return 0;
+        }
         Err(closed) => {
             // Without this, the refusals of the others prove nothing.
             tally.outcome(Err(format!("{} refuses its own gateway at {from}: {}", edge.name, closed.text())));
@@ -243,12 +249,24 @@ pub(crate) async fn check(context: &Context<'_>) -> (Tally, u64) {
     for edge in edges(context) {
         refused += inside(context, edge, &mut tally).await;
     }
+    let mut databases = Vec::new();
+    for database in &context.target.databases {
+        // One sentence for a server that is down, instead of one for each attempt. No refusal there proves anything.
+        match timeout(database::DATABASE, dial(database.address, None)).await {
+            Ok(Ok(_)) => databases.push(database),
+            Ok(Err(error)) => {
+                tally.not_run(format!("{}: no connection to {}: {error}", database.name, database.address));
+            }
+            Err(_) => tally.not_run(format!("{} does not answer at {}", database.name, database.address)),
+        }
+    }
+    let attempts = attempts(context, databases);
     context
         .each_of(
             AT_A_TIME,
             NAME,
             &mut tally,
-            attempts(context),
+            attempts,
             |attempt| try_in(context, attempt),
             |tally, result| {
                 refused += u64::from(result.is_ok());

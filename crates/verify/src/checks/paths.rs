@@ -100,6 +100,10 @@ pub(crate) async fn check(context: &Context<'_>) -> Tally {
     let rooms = context.rooms();
     let questions = questions(context, &rooms);
     let mut tally = Tally::default();
+    if let Some(why) = &context.mute {
+        tally.not_run(why);
+        return tally;
+    }
     let settled = Instant::now() + context.options.settle;
     // One kept connection for each share of the questions.
     let share = questions.len().div_ceil(context.options.concurrency.max(1)).max(1);

@@ -88,6 +88,7 @@ pub(crate) async fn before(context: &mut Context<'_>, clock: Clock) -> Tally {
         })
         .await;
     let settled = Instant::now() + context.options.settle;
+    let mut mute = None;
     loop {
         match fetch(context.target.signalling).await {
             Ok(graph) => {
@@ -101,7 +102,8 @@ pub(crate) async fn before(context: &mut Context<'_>, clock: Clock) -> Tally {
                 }
             }
             Err(why) if Instant::now() >= settled => {
-                tally.fail(why);
+                tally.fail(format!("the signalling server does not answer: {why}"));
+                mute = Some(why);
                 break;
             }
             Err(_) => {}
@@ -115,7 +117,7 @@ pub(crate) async fn before(context: &mut Context<'_>, clock: Clock) -> Tally {
         };
         tally.outcome(result);
     }
-    context.dead = dead.into_keys().collect();
+    (context.dead, context.mute) = (dead.into_keys().collect(), mute);
     tally
 }
 
