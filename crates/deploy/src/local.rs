@@ -11,6 +11,7 @@ mod launch;
 mod logs;
 mod preflight;
 mod ready;
+mod settled;
 mod status;
 
 use std::sync::Arc;

@@ -64,6 +64,9 @@ pub(crate) struct Report {
     pub(crate) version: u32,
     pub(crate) pid: u32,
     pub(crate) detached: bool,
+    /// It is about to end.
+    #[serde(default)]
+    pub(crate) stopping: bool,
     pub(crate) nodes: Vec<NodeStatus>,
     pub(crate) cut: Vec<(PeerName, PeerName)>,
 }

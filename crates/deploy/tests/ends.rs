@@ -51,6 +51,24 @@ async fn with_up_however_it_ends() {
 }
 
 #[tokio::test]
+async fn and_an_up_right_behind_it_waits_for_that_end() {
+    let root = state_root();
+    let topology = Topology { peers: 2, ..Topology::new("behind", 17) };
+    let mut mesh = Mesh::new(root.path(), "behind");
+    for signal in [Signal::KILL, Signal::TERM] {
+        let mut child = up(root.path(), &topology);
+        let earlier = mesh.status().await.node("keeper").unwrap().pid;
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        child.wait().unwrap();
+        mesh.up(&topology.plan()).await;
+        let status = mesh.status().await;
+        assert!(status.ready);
+        assert_ne!(status.node("keeper").unwrap().pid, earlier);
+        mesh.session.take().expect("its own keeper").stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn with_up_in_the_middle_of_its_start() {
     let root = state_root();
     let topology = Topology { peers: 2, ..Topology::new("middle", 15) };

@@ -143,6 +143,7 @@ fn report(keeper: &Keeper) -> Report {
         version: WIRE_VERSION,
         pid: me,
         detached: shared.detached,
+        stopping: keeper.is_stopping(),
         nodes,
         cut: shared.cut.iter().cloned().collect(),
     }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use hopcast_protocol::MeshSecret;
 use hopcast_topology::Plan;
 
-use super::{Local, client::Client, databases, launch, preflight, ready};
+use super::{Local, client::Client, databases, launch, preflight, ready, settled};
 use crate::{
     Applied, Changes, Error, Progress, State, Step,
     postgres::Postgres,
@@ -41,10 +41,7 @@ pub(super) async fn run(local: &Local, plan: &Plan, progress: &dyn Progress) -> 
     preflight::overlaps(state, plan).await?;
     let account = launch::directories(state)?;
     let _lock = state.lock()?;
-    let running = match Client::connect(state).await? {
-        Some(client) => client.report().await?.nodes,
-        None => Vec::new(),
-    };
+    let running = settled::nodes(state).await?;
     preflight::addresses(state, plan, &running)?;
     let postgres = find_postgres(state, plan)?;
     let staged = stage(state, found, progress).await?;
