@@ -166,11 +166,25 @@ impl Lock {
             .mode(0o600)
             .open(path)
             .doing("open", path)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self(file))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(io::Error::from(error)).doing("lock", path),
+        Ok(if lock(&file, path)? { Some(Self(file)) } else { None })
+    }
+
+    /// Another process holds it. The file is not created: it belongs to who takes the lock.
+    pub(crate) fn is_held(path: &Path) -> Result<bool, Error> {
+        match File::open(path) {
+            Ok(file) => Ok(!lock(&file, path)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).doing("open", path),
         }
+    }
+}
+
+/// False where another process holds it.
+fn lock(file: &File, path: &Path) -> Result<bool, Error> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(io::Error::from(error)).doing("lock", path),
     }
 }
 
@@ -209,7 +223,11 @@ mod tests {
         let (_root, state) = state();
         let held = state.lock().unwrap();
         assert!(matches!(state.lock(), Err(Error::Busy(_))));
+        assert!(Lock::is_held(&state.dir().join("apply.lock")).unwrap());
         drop(held);
+        assert!(!Lock::is_held(&state.dir().join("apply.lock")).unwrap());
+        assert!(!Lock::is_held(&state.dir().join("lock")).unwrap());
+        assert!(!state.dir().join("lock").exists(), "asking does not make it");
         state.lock().unwrap();
     }
 

@@ -20,7 +20,7 @@ fn up(root: &std::path::Path, topology: &Topology) -> Child {
         .arg(file)
         .env("HOPCAST_STATE", root)
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::inherit())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);

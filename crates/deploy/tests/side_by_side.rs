@@ -61,6 +61,36 @@ async fn a_taken_address_names_its_holder_and_starts_nothing() {
 }
 
 #[tokio::test]
+async fn clusters_that_cannot_be_copied_are_made_one_by_one() {
+    // As in pg-embed's packages: a server's programs and no others.
+    let root = state_root();
+    let bin = root.path().join("postgres-bin");
+    std::fs::create_dir(&bin).unwrap();
+    let installed = std::fs::read_dir("/usr/lib/postgresql")
+        .expect("Debian's PostgreSQL is installed")
+        .map(|version| version.unwrap().path().join("bin"))
+        .find(|bin| bin.join("initdb").exists())
+        .unwrap();
+    for program in ["initdb", "pg_ctl", "postgres"] {
+        std::os::unix::fs::symlink(installed.join(program), bin.join(program)).unwrap();
+    }
+    let topology = Topology { peers: 2, edges: 2, ..Topology::new("single", 16) };
+    let file = root.path().join("topology.toml");
+    std::fs::write(&file, topology.text()).unwrap();
+    let mesh = Mesh::new(root.path(), "single");
+    let up = std::process::Command::new(common::programs_dir().join("hopcast"))
+        .args(["up", "--detach", "--file"])
+        .arg(file)
+        .env("HOPCAST_STATE", root.path())
+        .env("HOPCAST_POSTGRES", bin)
+        .output()
+        .unwrap();
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    let status = mesh.status().await;
+    assert!(status.ready && status.replication.len() == 2, "{status:#?}");
+}
+
+#[tokio::test]
 async fn a_program_that_cannot_start_is_told_with_its_words() {
     let root = state_root();
     let mut plan = Topology { peers: 2, ..Topology::new("wrong", 12) }.plan();

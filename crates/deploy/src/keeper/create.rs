@@ -48,10 +48,12 @@ pub(super) async fn missing(
             let template = unfinished(first);
             initialise(&template, first, postgres, password).await?;
             tracing::info!(database = %first.name, "initialised");
-            for (number, spec) in (1..).zip(missing.iter().skip(1)) {
-                clone(&template, &unfinished(spec), number, &resetwal).await?;
-                tracing::info!(database = %spec.name, "copied");
-            }
+            try_join_all((1..).zip(missing.iter().skip(1)).map(|(number, spec)| {
+                let (template, copy, resetwal) = (&template, unfinished(spec), &resetwal);
+                async move { clone(template, &copy, number, resetwal).await }
+            }))
+            .await?;
+            tracing::info!(copies = missing.len() - 1, "copied");
         }
         // Copies would have one identity.
         None => {

@@ -42,8 +42,6 @@ pub(super) async fn run(state: &State, purge: bool, progress: &dyn Progress) -> 
             state.mesh()
         )));
     }
-    // A warden holds it while it works.
-    Lock::take(&dir.join("lock"))?;
     if purge {
         remove(&dir)?;
     } else {
