@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use tempfile::TempDir;
 
 use crate::{
     median,
@@ -57,11 +58,14 @@ pub fn run(topology: &Path, rounds: usize, note: &dyn Fn(&str)) -> Result<Report
     };
     let (peers, databases) = (count("peers")?, count("edges")? + 1);
     let (mut up_all, mut floor_all) = (Vec::new(), Vec::new());
+    // What a round leaves on disk is removed after the last one: ext4 looks a while for inodes that were not freed just now,
+    // and each side would pay for the other's removals.
+    let mut leftovers = Vec::new();
     for round in 1..=rounds {
         note(&format!("round {round} of {rounds}: the floor"));
-        floor_all.push(floor(databases, peers, peer_size)?);
+        floor_all.push(floor(databases, peers, peer_size, &mut leftovers)?);
         note(&format!("round {round} of {rounds}: up"));
-        up_all.push(up(&hopcast, topology)?);
+        up_all.push(up(&hopcast, topology, &mut leftovers)?);
     }
     let middle = |all: &[f64]| median(all).context("at least one round is needed");
     let (up_seconds, floor_seconds) = (middle(&up_all)?, middle(&floor_all)?);
@@ -78,7 +82,7 @@ pub fn run(topology: &Path, rounds: usize, note: &dyn Fn(&str)) -> Result<Report
 }
 
 /// One cold `up --detach` in a state directory of its own; the seconds that `up` itself reports.
-fn up(hopcast: &Path, topology: &Path) -> Result<f64> {
+fn up(hopcast: &Path, topology: &Path, leftovers: &mut Vec<TempDir>) -> Result<f64> {
     let state = tempfile::Builder::new()
         .prefix("hopcast-bench-")
         .permissions(fs::Permissions::from_mode(0o755))
@@ -89,14 +93,15 @@ fn up(hopcast: &Path, topology: &Path) -> Result<f64> {
         command
     };
     let begin = programs::output(&mut command(&["up", "--detach", "--json"]), UP_LIMIT);
-    let end = programs::output(&mut command(&["down", "--purge"]), UP_LIMIT);
+    let end = programs::output(&mut command(&["down"]), UP_LIMIT);
+    leftovers.push(state);
     let report = programs::last_json(&begin?)?;
     end?;
     report["seconds"].as_f64().context("`up --json` has no `seconds`")
 }
 
 /// One floor, in seconds.
-fn floor(databases: usize, peers: usize, size: u64) -> Result<f64> {
+fn floor(databases: usize, peers: usize, size: u64, leftovers: &mut Vec<TempDir>) -> Result<f64> {
     let user = Unprivileged::find()?;
     let (initdb, pg_ctl) = (programs::postgres("initdb")?, programs::postgres("pg_ctl")?);
     let root = tempfile::Builder::new().prefix("hopcast-floor-").tempdir()?;
@@ -142,6 +147,7 @@ fn floor(databases: usize, peers: usize, size: u64) -> Result<f64> {
             )?;
         }
     }
+    leftovers.push(root);
     started.into_iter().collect::<Result<Vec<_>>>()?;
     spawned?;
     Ok(seconds)
