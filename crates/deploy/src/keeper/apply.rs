@@ -22,7 +22,7 @@ use crate::{
 
 /// The signalling server's node.
 pub(super) const SIGNALLING: &str = "signalling";
-/// After this many spawns in a row the keeper listens to others.
+/// Progress is told once for this many processes.
 const BATCH: usize = 8;
 /// How long the signalling server may take to listen, and between two looks.
 const LISTEN: Duration = Duration::from_secs(3);
@@ -183,8 +183,9 @@ impl Keeper {
             }
             if (done + 1) % BATCH == 0 || done + 1 == setups.len() {
                 report.step(Step::Processes, done + 1, setups.len()).await;
-                tokio::task::yield_now().await;
             }
+            // A spawn blocks, and initdb, which takes longest of all, is begun by the same thread.
+            tokio::task::yield_now().await;
         }
         first.map_or(Ok(()), Err)
     }
