@@ -72,7 +72,7 @@ impl Context {
     /// The file's plan and warnings, or all that is wrong with it.
     pub(crate) fn load(&self) -> anyhow::Result<Loaded> {
         let path = self.file()?;
-        if !path.is_file() {
+        if !path.exists() {
             let message = format!(
                 "there is no file {}; write one with `hopcast init {0}`, or name another with --file",
                 path.display()
@@ -221,9 +221,35 @@ fn read(path: &Path) -> io::Result<Result<Loaded, Report>> {
 
 /// A text file of at most `limit` bytes; one more is read of a longer one, so that the caller sees that it is too long.
 fn read_text(path: &Path, limit: usize) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(limit as u64 + 1).read_to_string(&mut text)?;
-    Ok(text)
+    use std::os::unix::fs::FileTypeExt as _;
+    let kind = std::fs::metadata(path)?.file_type();
+    // Opening a pipe waits for its other end, which may never come. A shell's `<(...)` has one, and is no path of its own.
+    if kind.is_dir()
+        || kind.is_socket()
+        || (kind.is_fifo() && !path.starts_with("/dev") && !path.starts_with("/proc"))
+    {
+        return Err(io::Error::other(if kind.is_dir() {
+            "it is a directory"
+        } else {
+            "it is a pipe or a socket"
+        }));
+    }
+    let mut bytes = Vec::new();
+    // A character that the limit cuts in two is no mistake of the file's.
+    File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    let whole = bytes.len() <= limit;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        Err(error) if !whole && error.utf8_error().error_len().is_none() => {
+            // The replacement has three bytes: still too many, which is what the caller looks at.
+            Ok(String::from_utf8_lossy(error.as_bytes()).into_owned())
+        }
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let line = error.as_bytes()[..at].split(|&byte| byte == b'\n').count();
+            Err(io::Error::other(format!("line {line} is not UTF-8 text: save the file as UTF-8")))
+        }
+    }
 }
 
 /// The plan as another process reads it: every file by its absolute path.
@@ -239,4 +265,29 @@ pub(crate) fn absolute(mut plan: Plan) -> anyhow::Result<Plan> {
         absolute(file)?;
     }
     Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_text_file_is_told_and_never_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let refused = |name: &str, limit: usize| read_text(&at(name), limit).unwrap_err().to_string();
+        make_pipe(&at("pipe"));
+        assert!(refused("pipe", 10).contains("pipe"));
+        std::fs::create_dir(at("folder")).unwrap();
+        assert!(refused("folder", 10).contains("directory"));
+        std::fs::write(at("latin1"), b"a\nb\xf6b").unwrap();
+        assert!(refused("latin1", 10).contains("line 2"));
+        std::fs::write(at("long"), "\u{e4}\u{e4}\u{e4}").unwrap();
+        assert_eq!(read_text(&at("long"), 6).unwrap().len(), 6);
+        assert!(read_text(&at("long"), 4).unwrap().len() > 4, "cut inside a character");
+    }
+
+    fn make_pipe(path: &Path) {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    }
 }

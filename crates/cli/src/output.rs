@@ -89,13 +89,13 @@ impl Output {
     pub(crate) fn failure(&self, error: &anyhow::Error) {
         let failure = error.downcast_ref::<Failure>();
         if !failure.is_some_and(|failure| failure.printed) {
-            self.note(format_args!("error: {error:#}"));
+            self.note(format_args!("error: {}", chain(error)));
         }
         if self.json {
             let mut object = failure.map(|failure| failure.details.clone()).unwrap_or_default();
             object.insert(
                 "error".into(),
-                serde_json::json!({ "code": exit::code(error), "message": format!("{error:#}") }),
+                serde_json::json!({ "code": exit::code(error), "message": chain(error) }),
             );
             self.object(&object.into());
         }
@@ -125,6 +125,19 @@ pub(crate) fn log_to_stderr(verbose: u8) {
         .with_target(false)
         .without_time()
         .init();
+}
+
+/// An error and its causes in one line; a cause that the text before it has told already is left out.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Columns of text, each as wide as its widest cell; the last one is not padded.
@@ -178,6 +191,24 @@ mod tests {
     fn columns_line_up_and_lines_have_no_trailing_blanks() {
         let rows = [["a".into(), "bb".into()], ["ccc".into(), String::new()]];
         assert_eq!(table(&rows), "a    bb\nccc\n");
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        #[derive(Debug)]
+        struct Told(io::Error);
+        impl Display for Told {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "failed to read x: {}", self.0)
+            }
+        }
+        impl std::error::Error for Told {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let error = anyhow::Error::new(Told(io::Error::other("gone"))).context("no plan");
+        assert_eq!(chain(&error), "no plan: failed to read x: gone");
     }
 
     #[test]

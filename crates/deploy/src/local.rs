@@ -52,7 +52,7 @@ impl Local {
     /// What the keeper was told last; `None` where the mesh does not run.
     async fn desired(&self) -> Result<Option<Desired>, Error> {
         match client::Client::connect(&self.state).await? {
-            Some(client) => client.desired().await,
+            Some(client) => client.unless_gone(client.desired().await).await.map(Option::flatten),
             None => Ok(None),
         }
     }

@@ -75,7 +75,8 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         Kind::Local => context.backend(plan.mesh.clone())?,
     };
     let mut stop = Stop::new()?;
-    let ran = backend.plan().await?.is_some();
+    // A keeper that does not answer is one that an interrupted start must not end.
+    let ran = !matches!(backend.plan().await, Ok(None));
     let begin = Instant::now();
     let progress = Progress::new();
     let applied = tokio::select! {

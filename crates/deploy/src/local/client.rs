@@ -18,6 +18,9 @@ const SHORT: Duration = Duration::from_secs(5);
 const FAULT: Duration = Duration::from_secs(100);
 /// How long the keeper may be silent during a long answer.
 const SILENCE: Duration = Duration::from_secs(200);
+/// How long the socket of a keeper that has broken off may outlive it, and between two looks.
+const GOING: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(20);
 /// Longest line of a long answer, in bytes.
 const LINE: usize = 4 << 20;
 
@@ -85,6 +88,22 @@ impl<'a> Client<'a> {
                 self.state.mesh()
             ))
         })
+    }
+
+    /// An answer that broke off is none where the keeper was on its way down: then it is gone now, or in a moment.
+    pub(super) async fn unless_gone<T>(&self, answer: Result<T, Error>) -> Result<Option<T>, Error> {
+        let error = match answer {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(error) => error,
+        };
+        let deadline = tokio::time::Instant::now() + GOING;
+        while tokio::time::Instant::now() < deadline {
+            if let Ok(None) = Self::connect(self.state).await {
+                return Ok(None);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Err(error)
     }
 
     /// What runs.

@@ -23,7 +23,7 @@ pub(super) async fn run(local: &Local) -> Result<Status, Error> {
         cut: Vec::new(),
     };
     let Some(client) = Client::connect(&local.state).await? else { return Ok(status) };
-    let report = client.report().await?;
+    let Some(report) = client.unless_gone(client.report().await).await? else { return Ok(status) };
     status.detached = report.detached;
     status.nodes = report.nodes;
     status.cut = report.cut;
