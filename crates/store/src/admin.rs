@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use hopcast_protocol::{DatabaseAccess, DatabaseName};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row, types::ToSql};
 
 use crate::{
     connection::Connection,
@@ -69,7 +69,7 @@ impl Admin {
         let admin = Self::connect_within(&maintenance, deadline).await?;
         let what = format!("create database {}", access.database);
         let exists = "SELECT FROM pg_database WHERE datname = $1";
-        if admin.client().query_opt(exists, &[&access.database]).await.doing(&what)?.is_some() {
+        if admin.row(&what, exists, &[&access.database]).await?.is_some() {
             return Ok(false);
         }
         admin.execute(&what, &format!("CREATE DATABASE {}", ident(&access.database))).await?;
@@ -93,6 +93,37 @@ impl Admin {
     /// Runs statements without parameters. More than one in `sql` is one transaction.
     pub(crate) async fn execute(&self, what: &str, sql: &str) -> Result<(), Error> {
         within(STEP_DEADLINE, what, async { self.client().batch_execute(sql).await.doing(what) }).await
+    }
+
+    /// The rows of a query.
+    pub(crate) async fn rows(
+        &self,
+        what: &str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        within(STEP_DEADLINE, what, async { self.client().query(sql, parameters).await.doing(what) }).await
+    }
+
+    /// The row of a query that gives at most one.
+    pub(crate) async fn row(
+        &self,
+        what: &str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<Row>, Error> {
+        within(STEP_DEADLINE, what, async { self.client().query_opt(sql, parameters).await.doing(what) })
+            .await
+    }
+
+    /// Changes rows; how many.
+    pub(crate) async fn change(
+        &self,
+        what: &str,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, Error> {
+        within(STEP_DEADLINE, what, async { self.client().execute(sql, parameters).await.doing(what) }).await
     }
 
     /// What tells this database from every other one, a new one in the same place included: the cluster's system

@@ -4,7 +4,7 @@ use hopcast_protocol::{DatabaseName, MeshName};
 
 use crate::{
     admin::Admin,
-    error::{Doing as _, Error},
+    error::Error,
     gateway::STATEMENT_TIMEOUT,
     roles::{DEFINER, GATEWAY, READER, close_database, role},
     sql::{alter_options, ident, options},
@@ -116,9 +116,8 @@ impl Admin {
         let server_options = "SELECT coalesce(srvoptions, '{}') FROM pg_foreign_server WHERE srvname = $1";
         let mapping_options =
             "SELECT coalesce(umoptions, '{}') FROM pg_user_mappings WHERE srvname = $1 AND usename = $2";
-        let found_server = self.client().query_opt(server_options, &[&SERVER]).await.doing(what)?;
-        let found_mapping =
-            self.client().query_opt(mapping_options, &[&SERVER, &DEFINER]).await.doing(what)?;
+        let found_server = self.row(what, server_options, &[&SERVER]).await?;
+        let found_mapping = self.row(what, mapping_options, &[&SERVER, &DEFINER]).await?;
         let mut statements = Vec::new();
         match found_server {
             None => statements.push(format!(

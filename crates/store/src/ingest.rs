@@ -104,11 +104,7 @@ async fn locked(
     let what = format!("look for song {}", song.name());
     let sql = "SELECT m.song, m.revision, m.bytes, s.content FROM hopcast.manifests m \
                JOIN hopcast.songs s ON s.id = m.song WHERE m.name = $1";
-    let row = within(STEP_DEADLINE, &what, async {
-        origin.client().query_opt(sql, &[&song.name().as_str()]).await.doing(&what)
-    })
-    .await?;
-    if let Some(row) = row {
+    if let Some(row) = origin.row(&what, sql, &[&song.name().as_str()]).await? {
         let (copy, revision): (i64, i64) = (row.get(0), row.get(1));
         if row.get::<_, &[u8]>(3) == content.0 {
             let same = SignedManifest::verify(row.get(2), &key.public())
@@ -198,10 +194,7 @@ impl Admin {
         let what = "sweep copies that no manifest refers to";
         let sql = "DELETE FROM hopcast.songs s WHERE NOT EXISTS (SELECT FROM hopcast.manifests m WHERE m.song = s.id) \
                    AND coalesce(s.replaced_at + make_interval(secs => $1) < now(), true)";
-        within(STEP_DEADLINE, what, async {
-            self.client().execute(sql, &[&KEEP_REPLACED.as_secs_f64()]).await.doing(what)
-        })
-        .await
+        self.change(what, sql, &[&KEEP_REPLACED.as_secs_f64()]).await
     }
 
     async fn new_copy(&self, song: &Prepared, content: Sha256) -> Result<i64, Error> {
@@ -216,11 +209,7 @@ impl Admin {
 
     async fn drop_copy(&self, copy: i64) -> Result<(), Error> {
         let what = "remove a failed ingest's rows";
-        within(STEP_DEADLINE, what, async {
-            self.client().execute("DELETE FROM hopcast.songs WHERE id = $1", &[&copy]).await.doing(what)
-        })
-        .await
-        .map(drop)
+        self.change(what, "DELETE FROM hopcast.songs WHERE id = $1", &[&copy]).await.map(drop)
     }
 
     async fn store_rendition(

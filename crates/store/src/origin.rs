@@ -70,7 +70,7 @@ impl Admin {
         let sql = "SELECT coalesce(array_agg(schemaname || '.' || tablename ORDER BY 1), '{}') \
                    FROM pg_publication p LEFT JOIN pg_publication_tables t USING (pubname) \
                    WHERE p.pubname = $1 GROUP BY p.oid";
-        let row = self.client().query_opt(sql, &[&PUBLICATION]).await.doing(what)?;
+        let row = self.row(what, sql, &[&PUBLICATION]).await?;
         let Some(row) = row else {
             self.execute(what, &format!("CREATE PUBLICATION {PUBLICATION} FOR TABLE {tables}")).await?;
             return Ok(true);
@@ -91,7 +91,7 @@ impl Admin {
         let staying: Vec<&str> = edges.iter().map(DatabaseName::as_str).collect();
         let sql = "SELECT name FROM hopcast.edges WHERE name <> ALL ($1) ORDER BY name";
         let mut dropped = Vec::new();
-        for row in self.client().query(sql, &[&staying]).await.doing(what)? {
+        for row in self.rows(what, sql, &[&staying]).await? {
             let name: String = row.get(0);
             self.forget_edge(&name).await?;
             dropped.push(name);
@@ -106,10 +106,10 @@ impl Admin {
         let slots = "SELECT s.slot_name::text FROM pg_replication_slots s, hopcast.edges e \
                      WHERE e.name = $1 AND s.database = current_database() AND (s.slot_name::text = e.slot \
                         OR s.slot_name::text ~ ('^pg_' || e.subscription || '_sync_[0-9]+_' || e.system_identifier || '$'))";
-        for row in self.client().query(slots, &[&name]).await.doing(&what)? {
+        for row in self.rows(&what, slots, &[&name]).await? {
             self.drop_slot(row.get(0)).await?;
         }
-        self.client().execute("DELETE FROM hopcast.edges WHERE name = $1", &[&name]).await.doing(&what)?;
+        self.change(&what, "DELETE FROM hopcast.edges WHERE name = $1", &[&name]).await?;
         Ok(())
     }
 

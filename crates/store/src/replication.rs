@@ -159,9 +159,7 @@ impl Admin {
         let behind = "SELECT e.name FROM hopcast.edges e LEFT JOIN pg_replication_slots s ON s.slot_name::text = e.slot \
                       WHERE (s.confirmed_flush_lsn >= $1::text::pg_lsn) IS NOT TRUE ORDER BY e.name";
         loop {
-            let rows =
-                within(STEP_DEADLINE, what, async { self.client().query(behind, &[&now]).await.doing(what) })
-                    .await?;
+            let rows = self.rows(what, behind, &[&now]).await?;
             if rows.is_empty() || tokio::time::Instant::now() >= end {
                 return Ok(rows.iter().map(|row| row.get(0)).collect());
             }

@@ -3,10 +3,7 @@
 use hopcast_protocol::{Manifest, RenditionName, RoomName, SongName};
 use serde::Serialize;
 
-use crate::{
-    admin::{Admin, STEP_DEADLINE},
-    error::{Doing as _, Error, within},
-};
+use crate::{admin::Admin, error::Error};
 
 /// A song that can be heard.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -70,11 +67,7 @@ impl Admin {
     /// database; peers check.
     pub async fn songs(&self) -> Result<Vec<SongSummary>, Error> {
         let what = "list the songs";
-        let rows = within(STEP_DEADLINE, what, async {
-            let sql = "SELECT name, bytes FROM hopcast.manifests ORDER BY name";
-            self.client().query(sql, &[]).await.doing(what)
-        })
-        .await?;
+        let rows = self.rows(what, "SELECT name, bytes FROM hopcast.manifests ORDER BY name", &[]).await?;
         let summary = |row: &tokio_postgres::Row| {
             // After the signature's line.
             let json = row.get::<_, &[u8]>(1).get(129..).unwrap_or_default();
@@ -94,10 +87,7 @@ impl Admin {
         self.lock().await?;
         // The manifest goes with the copy that it refers to, as do segments and renditions.
         let sql = "DELETE FROM hopcast.songs WHERE name = $1";
-        let removed = within(STEP_DEADLINE, &what, async {
-            self.client().execute(sql, &[&song.as_str()]).await.doing(&what)
-        })
-        .await;
+        let removed = self.change(&what, sql, &[&song.as_str()]).await;
         self.unlock().await;
         Ok(removed? > 0)
     }

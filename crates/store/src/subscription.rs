@@ -5,6 +5,7 @@
 //! meanwhile its gateways are answered by the origin.
 
 use hopcast_protocol::DatabaseName;
+use tokio_postgres::types::ToSql;
 
 use crate::{
     admin::{Admin, STEP_DEADLINE},
@@ -86,8 +87,7 @@ impl Admin {
     ) -> Result<(), Error> {
         let what = "subscribe to the origin";
         let slots = "SELECT pg_create_logical_replication_slot($1::text::name, 'pgoutput')";
-        within(STEP_DEADLINE, what, async { origin.client().query(slots, &[&slot]).await.doing(what) })
-            .await?;
+        origin.rows(what, slots, &[&slot]).await?;
         // What was committed before the slot began is there to be seen now; the rest comes through the slot. An origin
         // without any song, as every new one is, needs no table copied.
         let tables = REPLICATED_TABLES.map(|table| format!("EXISTS (SELECT FROM {table})")).join(" OR ");
@@ -111,11 +111,8 @@ impl Admin {
             let oid = self.subscription().await?.map_or(0, |found| found.oid);
             let record = "INSERT INTO hopcast.edges (name, slot, system_identifier, subscription) \
                           VALUES ($1, $2, $3, $4) ON CONFLICT (system_identifier, subscription) DO NOTHING";
-            let recorded = origin
-                .client()
-                .execute(record, &[&setup.edge.as_str(), &slot, &cluster, &oid])
-                .await
-                .doing("record the edge at its origin")?;
+            let parameters: [&(dyn ToSql + Sync); 4] = [&setup.edge.as_str(), &slot, &cluster, &oid];
+            let recorded = origin.change("record the edge at its origin", record, &parameters).await?;
             if recorded == 1 {
                 return self.execute(what, &format!("ALTER SUBSCRIPTION {PUBLICATION} ENABLE")).await;
             }
@@ -134,8 +131,7 @@ impl Admin {
                       (SELECT count(*) FROM pg_subscription_rel WHERE srsubid = s.oid) \
                    FROM pg_subscription s \
                    WHERE subname = $1 AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        let row =
-            self.client().query_opt(sql, &[&PUBLICATION]).await.doing("read the edge's subscription")?;
+        let row = self.row("read the edge's subscription", sql, &[&PUBLICATION]).await?;
         Ok(row.map(|row| Found {
             oid: row.get(0),
             enabled: row.get(1),
@@ -157,7 +153,7 @@ impl Admin {
     ) -> Result<Option<String>, Error> {
         let Some(found) = found else { return Ok(Some("there is no subscription".into())) };
         let what = "compare the edge with its origin";
-        let row = self.client().query_opt("SELECT origin FROM hopcast.replica", &[]).await.doing(what)?;
+        let row = self.row(what, "SELECT origin FROM hopcast.replica", &[]).await?;
         if row.is_none_or(|row| row.get::<_, &str>(0) != identity) {
             return Ok(Some("the origin is another one".into()));
         }
@@ -169,7 +165,7 @@ impl Admin {
         }
         let sql = "SELECT wal_status, EXISTS (SELECT FROM hopcast.edges WHERE name = $2 AND slot = $1) \
                    FROM pg_replication_slots WHERE slot_name::text = $1 AND database = current_database()";
-        let Some(row) = origin.client().query_opt(sql, &[&slot, &edge.as_str()]).await.doing(what)? else {
+        let Some(row) = origin.row(what, sql, &[&slot, &edge.as_str()]).await? else {
             return Ok(Some("the slot is missing".into()));
         };
         if !row.get::<_, bool>(1) {
@@ -196,12 +192,12 @@ impl Admin {
         let slots = "SELECT slot_name::text FROM pg_replication_slots";
         let names =
             |rows: Vec<tokio_postgres::Row>| -> Vec<String> { rows.iter().map(|row| row.get(0)).collect() };
-        let before = names(self.client().query(waiting, &[&PUBLICATION]).await.doing(what)?);
+        let before = names(self.rows(what, waiting, &[&PUBLICATION]).await?);
         if before.is_empty() {
             return Ok(false);
         }
-        let slots = names(origin.client().query(slots, &[]).await.doing(what)?);
-        let after = names(self.client().query(waiting, &[&PUBLICATION]).await.doing(what)?);
+        let slots = names(origin.rows(what, slots, &[]).await?);
+        let after = names(self.rows(what, waiting, &[&PUBLICATION]).await?);
         Ok(before.iter().any(|slot| !slots.contains(slot) && after.contains(slot)))
     }
 

@@ -67,15 +67,17 @@ async fn encode_with(
         })?;
     let stdout = child.stdout.take().expect("piped above");
     let stderr = child.stderr.take().expect("piped above");
-    let (told, words) = tokio::join!(reports(stdout, progress), words(stderr));
-    let Ok(encoded) = told else {
-        // Dropping the child ends it.
+    // Dropping the child ends it.
+    let hangs = |_| {
         let detail = format!("no progress for {} s", STALL.as_secs());
-        return Err(SourceError::Ffmpeg { file: path.into(), detail });
+        SourceError::Ffmpeg { file: path.into(), detail }
     };
-    let status = child
-        .wait()
+    // Both at once, but not both to the end: one that hangs does not close its standard error either.
+    let told = async { tokio::try_join!(reports(stdout, progress), async { Ok(words(stderr).await) }) };
+    let (encoded, words) = told.await.map_err(hangs)?;
+    let status = tokio::time::timeout(STALL, child.wait())
         .await
+        .map_err(hangs)?
         .map_err(|source| SourceError::Ffmpeg { file: path.into(), detail: source.to_string() })?;
     let warnings = judge(path, status, encoded, &words)?;
     if !RENDITIONS.iter().all(|(name, _)| scratch.path().join(name).join("index.m3u8").exists()) {
@@ -253,6 +255,20 @@ mod tests {
         assert_eq!(line("[mp3 @ 0x55] [error] Header missing"), Some(("error", "Header missing")));
         assert_eq!(line("[info]   Duration: 1"), Some(("info", "Duration: 1")));
         assert_eq!(line("    Last message repeated 2 times"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_ffmpeg_that_hangs_is_given_up() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let (program, song) = (folder.path().join("ffmpeg"), folder.path().join("song.wav"));
+        std::fs::write(&song, "RIFF").unwrap();
+        std::fs::write(&program, "#!/bin/sh\nexec sleep 600\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut quiet = |_| {};
+        let encoding = encode_with(program.to_str().unwrap(), &song, &mut quiet);
+        let ended = tokio::time::timeout(10 * STALL, encoding).await.expect("it is given up");
+        assert!(ended.unwrap_err().to_string().contains("no progress"));
     }
 
     #[tokio::test]
