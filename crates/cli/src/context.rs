@@ -1,6 +1,7 @@
 //! What every command starts from: where output goes, the file's plan, and the mesh that runs.
 
 use std::{
+    env::VarError,
     fs::File,
     io::{self, Read as _},
     net::SocketAddr,
@@ -78,6 +79,14 @@ impl Context {
                 path.display()
             );
             return Err(Failure::new(exit::NO_INPUT, message).into());
+        }
+        // Ignoring it would bring up another mesh than the one that was asked for.
+        let unreadable =
+            |(name, _): &&(&str, &str)| matches!(std::env::var(name), Err(VarError::NotUnicode(_)));
+        if let Some((name, _)) = hopcast_topology::VARIABLES.iter().find(unreadable) {
+            let message =
+                format!("the environment variable {name} is not UTF-8 text: set it anew, or unset it");
+            return Err(Failure::new(exit::TOPOLOGY, message).into());
         }
         match read(&path) {
             Ok(Ok(loaded)) => Ok(loaded),

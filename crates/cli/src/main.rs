@@ -17,7 +17,11 @@ use std::process::ExitCode;
 
 use clap::{Parser as _, error::ErrorKind};
 
-use crate::{cli::Cli, context::Context, output::Output};
+use crate::{
+    cli::{Cli, Command},
+    context::Context,
+    output::Output,
+};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -25,7 +29,7 @@ fn main() -> ExitCode {
         Err(error) => return ExitCode::from(usage(&error)),
     };
     let out = Output::new(cli.global.json);
-    output::log_to_stderr(cli.global.verbose);
+    output::log_to_stderr(cli.global.verbose, matches!(cli.command, Command::Keeper(_)));
     // One thread is enough: what is slow here waits for other processes.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -36,7 +40,13 @@ fn main() -> ExitCode {
     };
     let mut context = Context::new(out);
     let code = match runtime.block_on(cli::run(&mut context, cli.global, cli.command)) {
-        Ok(code) => code,
+        Ok(code) => match context.out.lost() {
+            Some(error) if code == exit::OK => {
+                context.out.note(format_args!("error: cannot write to stdout: {error}"));
+                exit::CANNOT_WRITE
+            }
+            _ => code,
+        },
         Err(error) => {
             context.out.failure(&error);
             exit::code(&error)

@@ -1,12 +1,16 @@
 //! What the user sees: people's lines on stdout, or with `--json` one object as the last line of stdout and everything
 //! else on stderr.
 //!
-//! A reader that goes away (`hopcast status | head -1`) is no error: nothing more is written, nothing panics.
+//! A reader that goes away (`hopcast status | head -1`) is no error: nothing more is written, nothing panics. What cannot
+//! be written for another reason (a full disk) is one, told at the end.
 
 use std::{
     fmt::Display,
     io::{self, IsTerminal as _, Write as _},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use serde::Serialize;
@@ -17,12 +21,13 @@ use crate::exit::{self, Failure};
 pub(crate) struct Output {
     json: bool,
     closed: AtomicBool,
+    lost: OnceLock<io::Error>,
 }
 
 impl Output {
     /// `json`: the `--json` of the command line.
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, closed: AtomicBool::new(false) }
+        Self { json, closed: AtomicBool::new(false), lost: OnceLock::new() }
     }
 
     /// True under `--json`.
@@ -33,6 +38,11 @@ impl Output {
     /// True once nobody reads stdout any more: what prints until it is interrupted ends then.
     pub(crate) fn closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Why some of stdout was lost, if it was; not because its reader went away.
+    pub(crate) fn lost(&self) -> Option<&io::Error> {
+        self.lost.get()
     }
 
     /// True where colours and cursor movements have a point.
@@ -106,25 +116,26 @@ impl Output {
             return;
         }
         let mut stdout = io::stdout().lock();
-        if write!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
+        if let Err(error) = write!(stdout, "{text}").and_then(|()| stdout.flush()) {
             self.closed.store(true, Ordering::Relaxed);
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                let _ = self.lost.set(error);
+            }
         }
     }
 }
 
-/// What the libraries tell goes to stderr, too: warnings, and more where it was asked for.
-pub(crate) fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
+/// What the libraries tell goes to stderr, too: warnings, and more where it was asked for. A program that goes on in the
+/// background (`daemon`) writes a log instead: what it does, and when.
+pub(crate) fn log_to_stderr(verbose: u8, daemon: bool) {
+    let level = match verbose + u8::from(daemon) {
         0 => tracing::Level::WARN,
         1 => tracing::Level::INFO,
         _ => tracing::Level::TRACE,
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .without_time()
-        .init();
+    let lines =
+        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    if daemon { lines.with_ansi(false).init() } else { lines.without_time().init() }
 }
 
 /// An error and its causes in one line; a cause that the text before it has told already is left out.

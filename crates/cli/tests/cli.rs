@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Hopcast, json};
+use common::{Hopcast, Run, json};
 
 /// A file of 5 peers and one edge, that nothing is wrong with.
 const SMALL: &str = r#"
@@ -198,4 +198,30 @@ fn a_reader_that_goes_away_is_no_error() {
     let mut child = hopcast.command(&["schema"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn output_that_a_full_disk_swallows_is_an_error_and_one_that_nobody_reads_is_none() {
+    let place = Hopcast::new().file("topology.toml", SMALL);
+    for arguments in [&["check"][..], &["plan", "--json"], &["schema"]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let run = Run::from(place.command(arguments).stdout(full).output().unwrap());
+        assert_eq!(run.code, 73, "{arguments:?}: {}", run.stderr);
+        assert!(run.stderr.contains("cannot write to stdout"), "{}", run.stderr);
+
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let run = Run::from(place.command(arguments).stdout(writer).output().unwrap());
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_told() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let place = Hopcast::new().file("topology.toml", SMALL);
+    let value = std::ffi::OsStr::from_bytes(b"\xff");
+    let run = Run::from(place.command(&["check"]).env("POSTGRES_PASSWORD", value).output().unwrap());
+    assert_eq!(run.code, 64);
+    assert!(run.stderr.contains("POSTGRES_PASSWORD"), "{}", run.stderr);
 }

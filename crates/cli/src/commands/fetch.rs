@@ -101,7 +101,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     let label = format!("{}/{rendition}", arguments.what.song);
     for (at, name) in names.iter().enumerate() {
         let (part, body) = player.part(&rendition, name).await?;
-        target.write(&body)?;
+        target.write(&arguments.output, &body)?;
         digest.update(&body);
         length += body.len() as u64;
         parts.push(part);
@@ -126,9 +126,11 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     context.out.result(&answer)
 }
 
-/// Where the bytes go: stdout, or a file that appears whole or not at all.
+/// Where the bytes go: stdout, a device or pipe, or a file that appears whole or not at all.
 enum Target {
     Stdout,
+    /// Something that must not be replaced by a file: `/dev/null`.
+    Special(std::fs::File),
     File(tempfile::NamedTempFile),
 }
 
@@ -138,6 +140,16 @@ impl Target {
         if to_stdout {
             return Ok(Self::Stdout);
         }
+        match std::fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => {
+                return Err(exit::cannot_write(path, &std::io::ErrorKind::IsADirectory.into()));
+            }
+            Ok(meta) if !meta.is_file() => {
+                let opened = std::fs::OpenOptions::new().write(true).open(path);
+                return opened.map(Self::Special).map_err(|error| exit::cannot_write(path, &error));
+            }
+            _ => {}
+        }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         tempfile::Builder::new()
             .permissions(std::fs::Permissions::from_mode(0o666)) // what the umask leaves of it
@@ -146,18 +158,18 @@ impl Target {
             .map_err(|error| exit::cannot_write(path, &error))
     }
 
-    fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        match self {
-            Self::Stdout => std::io::stdout().write_all(bytes).context("cannot write to stdout"),
-            Self::File(file) => {
-                file.write_all(bytes).with_context(|| format!("cannot write {}", file.path().display()))
-            }
-        }
+    fn write(&mut self, path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+        let written = match self {
+            Self::Stdout => return std::io::stdout().write_all(bytes).context("cannot write to stdout"),
+            Self::Special(file) => file.write_all(bytes),
+            Self::File(file) => file.as_file_mut().write_all(bytes),
+        };
+        written.map_err(|error| exit::cannot_write(path, &error))
     }
 
     fn finish(self, path: &Path) -> anyhow::Result<()> {
         match self {
-            Self::Stdout => Ok(()),
+            Self::Stdout | Self::Special(_) => Ok(()),
             Self::File(file) => {
                 file.persist(path).map(drop).map_err(|error| exit::cannot_write(path, &error.error))
             }
@@ -203,6 +215,21 @@ fn print(out: &Output, answer: &Answered<'_>, to_stdout: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_is_written_to_and_never_replaced() {
+        use std::os::unix::fs::{FileTypeExt as _, symlink};
+        // Through a link, so that a mistake would replace that and not the machine's /dev/full.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("device");
+        symlink("/dev/full", &path).unwrap();
+        let mut target = Target::open(&path, false).unwrap();
+        let error = target.write(&path, b"x").unwrap_err();
+        assert_eq!(exit::code(&error), exit::CANNOT_WRITE);
+        target.finish(&path).unwrap();
+        assert!(std::fs::metadata(&path).unwrap().file_type().is_char_device());
+        assert_eq!(exit::code(&Target::open(folder.path(), false).err().unwrap()), exit::CANNOT_WRITE);
+    }
 
     #[test]
     fn a_reference_has_one_to_three_parts() {
