@@ -255,6 +255,15 @@ fn a_part_that_can_not_be_read_is_one_error() {
 }
 
 #[test]
+fn no_database_has_the_name_of_another_process() {
+    for name in ["signalling", "keeper"] {
+        let text = FIVE.replace("\"none\"", "\"ring\"") + &format!("[origin]\nname = \"{name}\"\n");
+        let report = report(&text, &[]);
+        assert!(places(&report).iter().any(|(_, code)| *code == "duplicate-name"), "{report}");
+    }
+}
+
+#[test]
 fn an_address_that_is_taken_is_found_beside_other_mistakes() {
     let text =
         FIVE.replace("\"none\"", "\"full\"") + "[local]\ndoor = \"127.77.0.3:8080\"\n[nixos]\nhosts = 3\n";

@@ -67,6 +67,13 @@ fn pieces() -> impl Strategy<Value = String> {
     prop::collection::vec(piece, 0..25).prop_map(|pieces| pieces.concat())
 }
 
+#[test]
+fn sizes_near_the_end_of_64_bits() {
+    let size = |key: &str| format!("{key} = \"17179869183GiB\"\n");
+    let cache = size("cache").replace("83GiB", "82GiB");
+    survive(&format!("[peers]\n{}{cache}{}", size("memory"), size("max_segment")), &[]);
+}
+
 proptest! {
     #[test]
     fn any_text(text in any::<String>()) {

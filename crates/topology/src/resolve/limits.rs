@@ -36,7 +36,7 @@ pub(crate) fn limits(file: &File, to: &mut Reader) -> plan::Limits {
         );
         to.report(problem.help("make `cache` smaller or `memory` larger"));
     } else if !peers.memory.bad && !peers.cache.bad && !peers.max_segment.bad {
-        let needed = cache + segment + PEER_ITSELF;
+        let needed = cache.saturating_add(segment).saturating_add(PEER_ITSELF);
         if memory >= MIN_MEMORY && memory < needed {
             let message = format!(
                 "a peer with a full cache and one segment in hand takes about {} MiB",
@@ -82,6 +82,7 @@ fn either(first: &At<Size>, second: &At<Size>) -> Span {
 pub(crate) fn names(file: &File, peer_prefix: &str, variable: Option<Span>, to: &mut Reader) {
     let mut nodes: Named<'_> = BTreeMap::new();
     nodes.insert("signalling".to_owned(), (Span::NONE, "the signalling server"));
+    nodes.insert("keeper".to_owned(), (Span::NONE, "who keeps the mesh's processes"));
     let mut networks: Named<'_> = BTreeMap::new();
     let docker = &file.docker.value.network;
     networks.insert(docker.value.0.to_string(), (docker.span, "the peers"));
