@@ -11,13 +11,17 @@ use futures_util::{
     future::{LocalBoxFuture, Shared},
 };
 use hopcast_protocol::{ContentId, Sha256, SongName};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
+};
 
 use crate::{metrics::count, node::Node};
 
 /// Reads at a time; deeper only adds latency.
 const READS: usize = 4;
-/// How long a read may take over all databases: less than a neighbour waits for a first byte.
+/// How long a read may take over all databases, the wait for a place included: less than a neighbour waits for a
+/// first byte.
 const READ: Duration = Duration::from_millis(1500);
 
 /// Why a database did not answer.
@@ -83,9 +87,16 @@ impl Gateway {
     }
 
     async fn read_once(&self, node: &Rc<Node>, content: &ContentId) -> Result<Option<Bytes>, SourceError> {
-        let _place = self.places.acquire().await.expect("it is never closed");
+        let deadline = Instant::now() + READ;
+        // The wait counts too: the neighbour who asked takes a late answer for a broken link.
+        let Ok(place) = timeout_at(deadline, self.places.acquire()).await else {
+            count(&node.metrics.database_errors);
+            return Err(SourceError("all reads wait for slow databases".to_owned()));
+        };
+        let _place = place.expect("it is never closed");
         count(&node.metrics.database_reads);
-        let each = READ / u32::try_from(self.sources.len()).unwrap_or(1);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let each = left / u32::try_from(self.sources.len()).unwrap_or(1);
         let mut failed = None;
         for source in self.sources.iter() {
             let read = match content {
@@ -211,6 +222,22 @@ mod tests {
                 assert_eq!(node.cache.borrow().bytes(), 3);
             }
             assert_eq!(right.reads(), 3, "two readers cost one read");
+        });
+    }
+
+    #[test]
+    fn reads_that_queue_behind_a_silent_database_fail_in_the_same_time() {
+        testing::paused(async {
+            let node = testing::node(vec![Rc::new(Silent)]);
+            let (gateway, began) = (node.gateway().unwrap(), Instant::now());
+            let contents: Vec<_> = (0..3 * READS as u8).map(|n| ContentId::Blob(Sha256([n; 32]))).collect();
+            let reads = contents.iter().map(|content| gateway.read(&node, content));
+            let answers = futures_util::future::join_all(reads).await;
+            assert!(answers.iter().all(Result::is_err));
+            // The clock is the test's own.
+            let took = began.elapsed();
+            assert!(took < hopcast_protocol::limits::NO_PROGRESS, "a neighbour gave up before: {took:?}");
+            assert!(gateway.reads.borrow().is_empty());
         });
     }
 
