@@ -121,6 +121,7 @@ async fn exchange(
                     link: link.clone(),
                     node: node.clone(),
                     patience,
+                    hurried: false,
                     timer: None,
                 };
                 return Ok(Upstream { status: head.status, headers: head.headers, body });
@@ -167,6 +168,7 @@ pub(crate) struct UpstreamBody {
     link: Rc<Link>,
     node: Rc<Node>,
     patience: Duration,
+    hurried: bool,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -177,9 +179,11 @@ impl std::fmt::Debug for UpstreamBody {
 }
 
 impl UpstreamBody {
-    /// From now on each piece has to come within `patience`.
+    /// From now on each piece has to come within `patience`: the route is known to be broken somewhere. That it stands
+    /// still is then no proof against the link beside this peer.
     pub(crate) fn hurry(&mut self, patience: Duration) {
         self.patience = self.patience.min(patience);
+        self.hurried = true;
         self.timer = None;
     }
 
@@ -192,7 +196,12 @@ impl UpstreamBody {
                 let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
                 ready!(timer.as_mut().poll(cx));
                 self.sender = None;
-                return Poll::Ready(Some(Err(self.fail(HopError::Stalled))));
+                let error = if self.hurried {
+                    HopError::Broken("it stands still, and its route is no more".to_owned())
+                } else {
+                    HopError::Stalled
+                };
+                return Poll::Ready(Some(Err(self.fail(error))));
             };
             self.timer = None;
             return match frame {
@@ -240,5 +249,66 @@ impl UpstreamBody {
     fn fail(&self, error: HopError) -> HopError {
         self.node.blame(&self.link, &error);
         error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hopcast_protocol::{Emulation, LinkKey, NeighborConfig, PeerName};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::testing;
+
+    /// A neighbour that answers `/health`, and begins every other answer without ever going on.
+    async fn neighbour(listener: TcpListener) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::task::spawn_local(async move {
+                let mut request = vec![0; 4096];
+                let len = stream.read(&mut request).await.unwrap_or_default();
+                let text: &[u8] = if request[..len].starts_with(b"GET /health ") {
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npeer-2: ok"
+                } else {
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nthe first bytes"
+                };
+                let _ = stream.write_all(text).await;
+                let _ = stream.read(&mut request).await; // until the other end closes
+            });
+        }
+    }
+
+    #[test]
+    fn a_body_that_stands_still_is_the_links_fault_unless_its_route_is_known_to_be_broken() {
+        testing::paused(async {
+            for hurried in [true, false] {
+                let listener = TcpListener::bind("127.84.100.1:0").await.unwrap();
+                let link = Link::new(&NeighborConfig {
+                    name: PeerName::new("peer-2").unwrap(),
+                    endpoint: listener.local_addr().unwrap().to_string(),
+                    key: LinkKey([1; 32]),
+                    rooms: vec![],
+                    emulation: Emulation::default(),
+                });
+                let serving = tokio::task::spawn_local(neighbour(listener));
+                let node = testing::node(vec![]);
+                let patience = Duration::from_secs(2);
+                let asked = request(&node, &link, &Method::GET, "/relay/e-1/x", None, patience).await;
+                let mut body = asked.unwrap().body;
+                assert_eq!(body.piece().await.unwrap().unwrap(), "the first bytes");
+                if hurried {
+                    body.hurry(Duration::from_millis(250));
+                }
+                assert!(body.piece().await.unwrap().is_err());
+                // Time for a probe: the neighbour is well, so a link that was reported down is up again.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert_eq!(node.metrics.link_reports.get(), u64::from(!hurried));
+                assert!(link.is_up() && !link.probing.get());
+                link.cut();
+                serving.abort();
+            }
+        });
     }
 }
