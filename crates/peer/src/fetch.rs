@@ -105,7 +105,8 @@ impl Fetch<'_> {
     }
 
     async fn over_the_mesh(&mut self) -> Result<Result<Fetched, Again>, Failure> {
-        let found = way::find(self.node, &self.wish.rooms, &self.wish.content, &self.search.exclude()).await;
+        let excluded = self.search.exclude();
+        let found = way::find(self.node, &self.wish.rooms, &self.wish.content, &excluded).await;
         let route = match found {
             Ok(route) => route,
             // A segment is in a signed manifest, so it exists, whatever the gateways say now.
@@ -152,6 +153,8 @@ impl Fetch<'_> {
             self.part.clear();
             self.room = None;
         }
+        // The server takes a bounded list: one beyond it comes again, and is not asked again at once.
+        let wait = wait || excluded.contains(&holder);
         Ok(Err(Again { error, next: route.next.clone(), wait }))
     }
 

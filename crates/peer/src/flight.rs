@@ -27,6 +27,9 @@ use crate::{
 
 /// Fetches that run at a time; more wait their turn.
 const RUNNING: usize = 8;
+/// Fetches at a time, those included that wait and those that nobody listens to any more: more than players may have
+/// connections, so only asking and leaving at once, again and again, reaches it.
+const MOST: usize = 128;
 /// How long a fetch goes on when nobody listens any more.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -105,6 +108,9 @@ impl Flights {
     ) -> Result<(Fetched, bool), Failure> {
         let known = self.by_content.borrow().get(&wish.content).cloned();
         let collapsed = known.is_some();
+        if !collapsed && self.len() >= MOST {
+            return Err(Failure::unavailable("connection_limit_reached", None));
+        }
         let flight = known.unwrap_or_else(|| self.start(node, wish));
         let _listener = Listener::new(&flight);
         match timeout_at(deadline, flight.result.clone()).await {
@@ -197,6 +203,31 @@ mod tests {
             sleep(Duration::from_millis(20)).await;
             assert!(node.flights.is_empty());
             assert_eq!(node.cache.borrow().bytes(), 0, "nothing stays set aside");
+        });
+    }
+
+    #[test]
+    fn fetches_that_were_left_do_not_pile_up() {
+        testing::paused(async {
+            let node = testing::node(vec![]);
+            let join = |number: usize| {
+                let mut sha256 = [0; 32];
+                sha256[..8].copy_from_slice(&number.to_be_bytes());
+                let wish = Wish { content: ContentId::Blob(Sha256(sha256)), length: Some(10), rooms: vec![] };
+                let deadline = Instant::now() + Duration::from_millis(1);
+                let node = node.clone();
+                async move { node.flights.join(&node, wish, deadline).await.unwrap_err() }
+            };
+            for number in 0..MOST {
+                join(number).await;
+            }
+            let refused = Failure::unavailable("connection_limit_reached", None);
+            assert_eq!(join(MOST).await, refused);
+            assert_eq!(node.flights.len(), MOST);
+            assert_ne!(join(0).await, refused, "one that is under way already can be joined");
+            sleep(GRACE + Duration::from_secs(1)).await;
+            assert!(node.flights.is_empty());
+            assert_ne!(join(MOST).await, refused);
         });
     }
 }

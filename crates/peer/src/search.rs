@@ -59,7 +59,7 @@ impl Search {
     }
 
     /// The server knows no holder but the excluded. True: whoever could have it said no, so it does not exist. Else
-    /// all but the liars may be asked again.
+    /// all may be asked again, the liars too: it may have been a relay on the way to them.
     pub fn nobody_left(&mut self) -> bool {
         let said_no = !self.not_held.is_empty() || self.missing_here;
         if said_no && self.unable.is_empty() && self.liars.is_empty() {
