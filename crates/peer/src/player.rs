@@ -45,7 +45,7 @@ pub(crate) async fn handle(node: &Rc<Node>, conn: &Rc<Conn>, request: &Parts) ->
 }
 
 /// True for an address that only another peer's process dials from.
-fn is_other_peer(config: &PeerConfig, remote: IpAddr) -> bool {
+pub(crate) fn is_other_peer(config: &PeerConfig, remote: IpAddr) -> bool {
     let remote = remote.to_canonical();
     config.peer_addresses.is_some_and(|(first, last)| {
         let own = remote == config.listen.ip() || config.dial_from == Some(remote);

@@ -1,6 +1,6 @@
 //! The listening side: accepts connections, and says which part answers which path.
 
-use std::{convert::Infallible, rc::Rc};
+use std::{convert::Infallible, net::IpAddr, rc::Rc};
 
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -20,9 +20,9 @@ use crate::{
     upstream::BUFFER,
 };
 
-/// Connections of players and whoever looks, at a time; more are closed at once.
+/// Connections at a time; more are closed at once.
 const CONNECTIONS: usize = 96;
-/// Connections that each neighbour may have besides.
+/// For each neighbour so many more, which no player gets: players cannot shut the neighbours out.
 const EACH_NEIGHBOR: usize = 4;
 
 /// Accepts until the task is dropped.
@@ -30,7 +30,7 @@ pub(crate) async fn run(node: Rc<Node>, listener: &TcpListener) {
     loop {
         match listener.accept().await {
             Ok((stream, remote)) => {
-                if node.connections.get() >= CONNECTIONS + EACH_NEIGHBOR * node.links().len() {
+                if node.connections.get() >= most(&node, remote.ip()) {
                     continue; // dropping it closes it
                 }
                 let conn = Conn::new(remote, Instant::now());
@@ -43,6 +43,16 @@ pub(crate) async fn run(node: Rc<Node>, listener: &TcpListener) {
             }
         }
     }
+}
+
+/// How many connections there may be when one more comes from this address.
+fn most(node: &Node, remote: IpAddr) -> usize {
+    let config = node.config();
+    // Without a range of addresses (a peer started by hand) a neighbour looks like anyone.
+    if config.peer_addresses.is_some() && !player::is_other_peer(&config, remote) {
+        return CONNECTIONS;
+    }
+    CONNECTIONS + EACH_NEIGHBOR * config.neighbors.len()
 }
 
 struct Counted(Rc<Node>);

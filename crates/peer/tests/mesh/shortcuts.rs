@@ -77,6 +77,31 @@ fn a_peers_address_is_no_players() {
 }
 
 #[test]
+fn players_do_not_shut_the_neighbours_out() {
+    let mesh = Mesh::new(14, &LINKS, &[1]).up();
+    let to = mesh.address(3);
+    // Open connections until one is closed at once: there is a bound.
+    let mut players = vec![];
+    while let Some(reader) = stays_open(to) {
+        players.push(reader);
+        assert!(players.len() < 1000, "no bound");
+    }
+    let health = http::get_from(IpAddr::from([127, 78, 14, 4]), to, "/health");
+    assert_eq!(health.status, 200, "a neighbour still gets in");
+    drop(players);
+    until("players get in again", || stays_open(to).is_some());
+}
+
+/// A connection that has been answered and is kept; `None` where it was closed instead.
+fn stays_open(to: std::net::SocketAddr) -> Option<impl Sized> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(to).unwrap();
+    let mut byte = [0];
+    stream.write_all(b"GET /name HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
+    (stream.read(&mut byte).ok()? == 1).then_some(stream)
+}
+
+#[test]
 fn a_request_may_wait_for_its_broadcast_but_only_sixteen_and_only_neighbours() {
     let mesh = Mesh::new(13, &LINKS, &[1]).up();
     let rock = room("rock");
