@@ -166,6 +166,10 @@ fn apply(node: &Rc<Node>) {
                 room.tell(|outbox| {
                     outbox.set_neighbors(names);
                     outbox.set_gateway(gateway);
+                    // A link that was replaced, or has come into this room, is what it is now.
+                    for link in node.links().iter() {
+                        outbox.link(&link.name, link.is_up());
+                    }
                 });
                 return room.clone();
             }

@@ -51,7 +51,6 @@ impl Outbox {
     pub fn set_neighbors(&mut self, neighbors: Vec<PeerName>) {
         if neighbors != self.neighbors {
             self.down.retain(|peer| neighbors.contains(peer));
-            self.told_down.retain(|peer| neighbors.contains(peer));
             self.neighbors = neighbors;
             self.announced = false;
         }
@@ -118,7 +117,9 @@ impl Outbox {
             self.told_down.insert(peer.clone());
             return Some(ClientMessage::Link { neighbor: peer, up: false });
         }
-        if let Some(peer) = self.told_down.difference(&self.down).next().cloned() {
+        // Of a neighbour that left nothing is said; but the server may remember, so if it comes back, it is.
+        let again = self.told_down.difference(&self.down).find(|peer| self.neighbors.contains(peer));
+        if let Some(peer) = again.cloned() {
             self.told_down.remove(&peer);
             return Some(ClientMessage::Link { neighbor: peer, up: true });
         }
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_that_left_is_no_longer_down() {
+    fn a_neighbour_that_left_is_no_longer_down_nor_when_it_comes_back() {
         let mut outbox = outbox();
         outbox.link(&peer("peer-5"), false);
         drain(&mut outbox);
@@ -253,5 +254,9 @@ mod tests {
             drain(&mut outbox),
             [r#"{"type":"announce","peer":"peer-1","room":"rock","neighbors":["peer-2"]}"#]
         );
+        outbox.set_neighbors(vec![peer("peer-2"), peer("peer-5")]);
+        let came_back = drain(&mut outbox);
+        assert_eq!(came_back[1..], [r#"{"type":"link","neighbor":"peer-5","up":true}"#]);
+        assert!(drain(&mut outbox).is_empty());
     }
 }

@@ -114,6 +114,22 @@ fn a_refused_connection_is_reported_and_believed_again_when_the_neighbour_answer
 }
 
 #[test]
+fn a_link_that_was_down_is_believed_again_when_its_neighbour_gets_another_address() {
+    let mut mesh = Mesh::new(34, &SQUARE, &[1]);
+    let right = mesh.address(2).to_string();
+    let config = mesh.config(4);
+    let neighbor = config.neighbors.iter_mut().find(|n| n.name == name(2)).unwrap();
+    neighbor.endpoint = "127.78.34.202:8080".to_owned();
+    let mesh = mesh.up();
+    assert_eq!(mesh.segment(5, 0).body, mesh.song.segments[0]);
+    assert!(mesh.stub.reported(&name(4), &name(2), false));
+    let mut config = mesh.configs[&4].clone();
+    config.neighbors.iter_mut().find(|n| n.name == name(2)).unwrap().endpoint = right;
+    mesh.peers[&4].with(move |peer, _| peer.reload(config).unwrap());
+    until("the link is reported up", || mesh.stub.reported(&name(4), &name(2), true));
+}
+
+#[test]
 fn a_holder_that_lies_is_caught_and_left_out() {
     let mesh = Mesh::new(23, &SQUARE, &[1]).up();
     let (sha256, mut wrong) = (mesh.song.sha256(0), mesh.song.segments[0].clone());
