@@ -1,10 +1,13 @@
 //! The user that a mesh's processes run as. PostgreSQL refuses to run as root, so root picks an unprivileged one.
 
 use std::{
-    fs, io,
-    os::unix::fs::{MetadataExt as _, chown},
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown},
     path::Path,
 };
+
+use rustix::fs::OFlags;
 
 use crate::error::{Doing as _, Error};
 
@@ -61,17 +64,28 @@ impl Account {
             }
             _ => {}
         }
-        let meta = fs::symlink_metadata(path).doing("look at", path)?;
-        if !meta.is_dir() {
+        if !fs::symlink_metadata(path).doing("look at", path)?.is_dir() {
             return Err(Error::State(format!("{} is not a directory: remove it", path.display())));
         }
-        if self.other && meta.uid() != self.uid {
-            chown(path, Some(self.uid), Some(self.gid)).doing("hand over", path)?;
+        // Through a descriptor: the directory above may be the mesh's user's, who must not choose what root hands over.
+        let directory = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlags::DIRECTORY | OFlags::NOFOLLOW).bits() as i32)
+            .open(path)
+            .doing("open", path)?;
+        let meta = directory.metadata().doing("look at", path)?;
+        if meta.uid() != self.uid {
+            self.hand_over(&directory).doing("hand over", path)?;
         }
         if meta.mode() & 0o777 != mode {
-            fs::set_permissions(path, fs::Permissions::from_mode(mode)).doing("set the mode of", path)?;
+            directory.set_permissions(fs::Permissions::from_mode(mode)).doing("set the mode of", path)?;
         }
         Ok(())
+    }
+
+    /// Gives what is open to this user, where they are another one.
+    pub(crate) fn hand_over(&self, file: &fs::File) -> io::Result<()> {
+        if self.other { fchown(file, Some(self.uid), Some(self.gid)) } else { Ok(()) }
     }
 
     /// Fails where a directory above `path` keeps this user out.
@@ -135,6 +149,24 @@ mod tests {
         assert_eq!(entry("broken:x:one"), None);
         assert_eq!(name_of("a:x:1:1::/:\n", 1), "a");
         assert_eq!(name_of("a:x:1:1::/:\n", 2), "user 2");
+    }
+
+    #[test]
+    fn no_symbolic_link_is_handed_over() {
+        let root = tempfile::tempdir().unwrap();
+        let (theirs, link) = (root.path().join("theirs"), root.path().join("link"));
+        let me = Account {
+            name: "me".into(),
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            other: false,
+        };
+        me.directory(&theirs, 0o755).unwrap();
+        std::os::unix::fs::symlink(&theirs, &link).unwrap();
+        assert!(me.directory(&link, 0o700).unwrap_err().to_string().contains("not a directory"));
+        assert_eq!(fs::metadata(&theirs).unwrap().mode() & 0o777, 0o755);
+        me.directory(&theirs, 0o700).unwrap();
+        assert_eq!(fs::metadata(&theirs).unwrap().mode() & 0o777, 0o700);
     }
 
     #[test]

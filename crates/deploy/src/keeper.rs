@@ -61,6 +61,8 @@ const CONNECTIONS: usize = 32;
 const LOCK: Duration = Duration::from_secs(15);
 /// How long a change may take to notice that the mesh is being stopped.
 const WIND_UP: Duration = Duration::from_secs(10);
+/// Between two connections that cannot be accepted.
+const BREATH: Duration = Duration::from_millis(100);
 /// How long the last answers may take to leave.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -216,7 +218,11 @@ async fn serve(dir: &Path, listener: UnixListener) -> Result<(), Error> {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
                 Ok((stream, _)) => { connections.spawn(server::serve(stream, Arc::clone(&keeper))); }
-                Err(error) => tracing::warn!(%error, "cannot accept a control connection"),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a control connection");
+                    // It may well fail again at once, for want of descriptors.
+                    tokio::time::sleep(BREATH).await;
+                }
             },
             Some(_) = connections.join_next() => {}
             line = tie.next_line(), if !detached => match line {

@@ -69,6 +69,12 @@ pub(crate) fn cwd(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
+/// Some live process has this working directory.
+pub(crate) fn works_in(dir: &Path) -> bool {
+    fs::canonicalize(dir)
+        .is_ok_and(|dir| all().any(|pid| cwd(pid).is_some_and(|cwd| cwd == dir) && is_alive(pid)))
+}
+
 /// Its command line with spaces between, at most 80 characters of it.
 pub(crate) fn command(pid: u32) -> Option<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -111,6 +117,18 @@ mod tests {
         child.wait().unwrap();
         assert!(!is_alive(child.id()));
         assert!(marked(Path::new("/a mesh of tests")).is_empty());
+    }
+
+    #[test]
+    fn who_works_in_a_directory_is_seen_until_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!works_in(dir.path()));
+        let mut child =
+            std::process::Command::new("sleep").arg("60").current_dir(dir.path()).spawn().unwrap();
+        assert!(works_in(dir.path()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!works_in(dir.path()));
     }
 
     #[test]

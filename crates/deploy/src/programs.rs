@@ -4,8 +4,9 @@
 //! build directory may be closed to the mesh's user.
 
 use std::{
-    env, fs,
-    io::Read as _,
+    env,
+    fs::{self, OpenOptions},
+    io::{self, Read as _, Seek as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -92,9 +93,14 @@ pub(crate) fn stage(program: &Path, dir: &Path) -> Result<PathBuf, Error> {
     let staged = dir.join(format!("{name}-{digits}"));
     if !staged.exists() {
         let temporary = dir.join(format!(".{name}-{digits}.{}", std::process::id()));
-        fs::copy(program, &temporary).doing("copy a program to", &temporary)?;
-        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o755))
-            .doing("set the mode of", &temporary)?;
+        // Left by a process that was killed and had this one's id.
+        let _ = fs::remove_file(&temporary);
+        // Never over what is there: the directory is the mesh's user's, and this may be root.
+        let mut copy =
+            OpenOptions::new().write(true).create_new(true).open(&temporary).doing("create", &temporary)?;
+        file.rewind().doing("read", program)?;
+        io::copy(&mut file, &mut copy).doing("copy a program to", &temporary)?;
+        copy.set_permissions(fs::Permissions::from_mode(0o755)).doing("set the mode of", &temporary)?;
         fs::rename(&temporary, &staged).doing("write", &staged)?;
     }
     Ok(staged)

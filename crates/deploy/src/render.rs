@@ -13,7 +13,7 @@ use hopcast_topology::{
 };
 
 /// The role that a gateway has at its edge.
-pub const GATEWAY_ROLE: &str = "hopcast_gateway";
+pub use hopcast_store::roles::GATEWAY as GATEWAY_ROLE;
 
 /// What depends on the backend.
 pub trait Placement {

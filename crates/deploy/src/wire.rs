@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Changes, NodeStatus, Step, postgres::Postgres};
 
-/// The version of these messages; a keeper of another version is stopped and replaced.
+/// The version of these messages. A keeper of another version is refused, with the advice to take the mesh down and up.
 pub(crate) const WIRE_VERSION: u32 = 1;
 /// Longest body, in bytes: 5 KiB for each of ten thousand peers.
 pub(crate) const BODY_BYTES: usize = 64 << 20;

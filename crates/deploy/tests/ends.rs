@@ -120,6 +120,10 @@ async fn with_a_killed_keeper_and_even_its_warden() {
         let (warden, _) = all.iter().find(|(_, command)| command.contains("--warden")).expect("a warden");
         kill(*warden);
         kill(keeper);
+        let end = std::time::Instant::now() + common::PATIENCE;
+        while processes(&mesh.dir()).iter().any(|(pid, _)| *pid == keeper) {
+            assert!(std::time::Instant::now() < end, "the keeper stays");
+        }
         let left = processes(&mesh.dir());
         assert!(left.iter().any(|(_, command)| command.contains("peer-1.json")), "{left:?}");
         assert!(mesh.status().await.nodes.is_empty());

@@ -27,6 +27,9 @@ use crate::{error::Error, postgres::Postgres, proc, wire};
 
 /// How long `initdb`, a start or an orderly stop may take.
 pub(super) const COMMAND: Duration = Duration::from_secs(60);
+/// How long what is left of a killed server may take to end, and between two looks.
+const LEFT: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(10);
 /// The file that postgresql.conf includes.
 pub(super) const INCLUDED: &str = "hopcast.conf";
 
@@ -168,6 +171,19 @@ pub(super) async fn explained(what: &str, error: pg_embed::pg_errors::Error) -> 
     Error::Keeper(format!("failed to {what}: {error}{reasons}"))
 }
 
+/// Waits for the processes of a server whose postmaster was killed: they end by themselves, and until then a new one
+/// refuses to start. Where they do not, its own words say so.
+async fn until_left(data: &Path) {
+    // A server that ended in order has removed it.
+    if !data.join("postmaster.pid").exists() {
+        return;
+    }
+    let deadline = tokio::time::Instant::now() + LEFT;
+    while proc::works_in(data) && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 async fn start(
     mesh_dir: PathBuf,
     data: PathBuf,
@@ -177,6 +193,7 @@ async fn start(
 ) -> Result<Running, Error> {
     write_settings(&mesh_dir, &data, &spec)?;
     write_rules(&data, &spec)?;
+    until_left(&data).await;
     let mut embed = embed(&data, &spec.user, spec.listen.port(), &postgres, &password).await?;
     if let Err(error) = embed.start_db().await {
         embed.shutting_down = true;

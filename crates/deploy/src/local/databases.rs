@@ -1,6 +1,6 @@
 //! The databases of a mesh whose servers run: schema, roles, replication, songs.
 
-use std::{path::Path, time::Duration};
+use std::{io::Read as _, path::Path, time::Duration};
 
 use futures_util::future::try_join_all;
 use hopcast_protocol::{DatabaseName, MeshSecret};
@@ -19,6 +19,9 @@ const CONNECT: Duration = Duration::from_secs(30);
 const REPLICATE: Duration = Duration::from_secs(120);
 /// How long new songs may take to the edges.
 const CARRY: Duration = Duration::from_secs(60);
+
+/// Most bytes of a password file that are read.
+const PASSWORD: u64 = 4096;
 
 /// The clusters of a plan, the origin first.
 pub(super) fn clusters(plan: &Plan) -> Vec<wire::Cluster> {
@@ -63,8 +66,11 @@ pub(super) fn superuser_password(plan: &Plan, secret: &MeshSecret) -> Result<Str
 }
 
 fn read_password(path: &Path) -> Result<String, Error> {
-    let text = std::fs::read_to_string(path).doing("read", path)?;
-    match text.trim_end_matches(['\r', '\n']) {
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(PASSWORD).read_to_string(&mut text))
+        .doing("read", path)?;
+    match text.lines().next().unwrap_or_default() {
         "" => Err(Error::State(format!("{} is empty: write the database password into it", path.display()))),
         password => Ok(password.to_owned()),
     }
@@ -198,10 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn a_password_file_counts_without_its_line_end() {
+    fn a_password_files_first_line_counts() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("password");
         std::fs::write(&path, "s3cret\n").unwrap();
+        assert_eq!(read_password(&path).unwrap(), "s3cret");
+        std::fs::write(&path, "s3cret\r\nnotes\n").unwrap();
         assert_eq!(read_password(&path).unwrap(), "s3cret");
         std::fs::write(&path, "\n").unwrap();
         assert!(read_password(&path).unwrap_err().to_string().contains("is empty"));

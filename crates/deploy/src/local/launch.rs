@@ -4,7 +4,7 @@ use std::{
     env,
     fs::{self, OpenOptions},
     os::unix::{
-        fs::{OpenOptionsExt as _, PermissionsExt as _, chown},
+        fs::{OpenOptionsExt as _, PermissionsExt as _},
         process::CommandExt as _,
     },
     path::Path,
@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::fs::OFlags;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use crate::{Error, Session, State, account::Account, error::Doing as _, proc::MARK};
@@ -43,10 +44,15 @@ pub(super) fn directories(state: &State) -> Result<Account, Error> {
 pub(super) async fn keeper(state: &State, account: &Account, program: &Path) -> Result<Session, Error> {
     let dir = state.dir();
     let path = state.log("keeper");
-    let log = OpenOptions::new().create(true).append(true).mode(0o644).open(&path).doing("open", &path)?;
-    if account.other {
-        chown(&path, Some(account.uid), Some(account.gid)).doing("hand over", &path)?;
-    }
+    // The directory is the mesh's user's, who must not choose what root hands over.
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o644)
+        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+        .open(&path)
+        .doing("open", &path)?;
+    account.hand_over(&log).doing("hand over", &path)?;
     let mut command = std::process::Command::new(program);
     command
         .args(["keeper", "--dir"])

@@ -33,7 +33,11 @@ impl Reader {
             Err(error) => return Err(error).doing("open", path),
         };
         if file.metadata().doing("look at", &path)?.len() < self.offset {
-            self.offset = 0; // the keeper has emptied it
+            // The keeper has emptied it; the end of that line is in the older file.
+            self.offset = 0;
+            if !self.rest.is_empty() {
+                sink(node, &String::from_utf8_lossy(&std::mem::take(&mut self.rest)));
+            }
         }
         file.seek(SeekFrom::Start(self.offset)).doing("read", &path)?;
         let read = file.take(CHUNK).read_to_end(&mut self.rest).doing("read", &path)? as u64;
@@ -123,8 +127,7 @@ mod tests {
         let mut lines = Vec::new();
         reader.read(&state, "peer-1", &mut |_, line| lines.push(line.to_owned())).unwrap();
         fs::write(state.log("peer-1"), "new\n").unwrap();
-        reader.rest.clear();
         reader.read(&state, "peer-1", &mut |_, line| lines.push(line.to_owned())).unwrap();
-        assert_eq!(lines, ["one", "two", "new"]);
+        assert_eq!(lines, ["one", "two", "thr", "new"]);
     }
 }
