@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -22,6 +22,9 @@ use crate::{
 };
 
 const UP_LIMIT: Duration = Duration::from_secs(180);
+
+/// How long the idle peers are watched: two rounds of the server's pings.
+const IDLE_SECONDS: u64 = 10;
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -38,6 +41,8 @@ pub struct Report {
     pub floor_seconds: f64,
     /// `up_seconds / floor_seconds`.
     pub ratio: f64,
+    /// What all peers together take of one core while nothing happens, in per cent, over [`IDLE_SECONDS`] of the last round.
+    pub idle_cpu_percent: f64,
     /// Every round of `up`.
     pub up_all: Vec<f64>,
     /// Every round of the floor.
@@ -61,11 +66,14 @@ pub fn run(topology: &Path, rounds: usize, note: &dyn Fn(&str)) -> Result<Report
     // What a round leaves on disk is removed after the last one: ext4 looks a while for inodes that were not freed just now,
     // and each side would pay for the other's removals.
     let mut leftovers = Vec::new();
+    let mut idle_cpu_percent = 0.0;
     for round in 1..=rounds {
         note(&format!("round {round} of {rounds}: the floor"));
         floor_all.push(floor(databases, peers, peer_size, &mut leftovers)?);
         note(&format!("round {round} of {rounds}: up"));
-        up_all.push(up(&hopcast, topology, &mut leftovers)?);
+        let (seconds, idle) = up(&hopcast, topology, round == rounds, &mut leftovers)?;
+        up_all.push(seconds);
+        idle_cpu_percent = idle;
     }
     let middle = |all: &[f64]| median(all).context("at least one round is needed");
     let (up_seconds, floor_seconds) = (middle(&up_all)?, middle(&floor_all)?);
@@ -76,13 +84,15 @@ pub fn run(topology: &Path, rounds: usize, note: &dyn Fn(&str)) -> Result<Report
         up_seconds,
         floor_seconds,
         ratio: up_seconds / floor_seconds,
+        idle_cpu_percent,
         up_all,
         floor_all,
     })
 }
 
-/// One cold `up --detach` in a state directory of its own; the seconds that `up` itself reports.
-fn up(hopcast: &Path, topology: &Path, leftovers: &mut Vec<TempDir>) -> Result<f64> {
+/// One cold `up --detach` in a state directory of its own: the seconds that `up` itself reports, and with `watch` what the
+/// idle peers take of one core afterwards.
+fn up(hopcast: &Path, topology: &Path, watch: bool, leftovers: &mut Vec<TempDir>) -> Result<(f64, f64)> {
     let state = tempfile::Builder::new()
         .prefix("hopcast-bench-")
         .permissions(fs::Permissions::from_mode(0o755))
@@ -93,11 +103,43 @@ fn up(hopcast: &Path, topology: &Path, leftovers: &mut Vec<TempDir>) -> Result<f
         command
     };
     let begin = programs::output(&mut command(&["up", "--detach", "--json"]), UP_LIMIT);
+    let idle = if watch && begin.is_ok() {
+        programs::output(&mut command(&["status", "--json"]), UP_LIMIT).and_then(|status| idle(&status))
+    } else {
+        Ok(0.0)
+    };
     let end = programs::output(&mut command(&["down"]), UP_LIMIT);
     leftovers.push(state);
     let report = programs::last_json(&begin?)?;
     end?;
-    report["seconds"].as_f64().context("`up --json` has no `seconds`")
+    Ok((report["seconds"].as_f64().context("`up --json` has no `seconds`")?, idle?))
+}
+
+/// The share of one core that the peers of a `status --json` take together, in per cent.
+fn idle(status: &str) -> Result<f64> {
+    let status = programs::last_json(status)?;
+    let nodes = status["nodes"].as_array().context("`status --json` has no `nodes`")?;
+    let pids: Vec<u64> =
+        nodes.iter().filter(|node| node["role"] == "peer").filter_map(|node| node["pid"].as_u64()).collect();
+    ensure!(!pids.is_empty(), "`status --json` names no process of a peer");
+    let before = nanoseconds(&pids)?;
+    std::thread::sleep(Duration::from_secs(IDLE_SECONDS));
+    let taken = nanoseconds(&pids)?.saturating_sub(before);
+    Ok(taken as f64 / 1e9 / IDLE_SECONDS as f64 * 100.0)
+}
+
+/// The time that these processes spent on a CPU so far (the first field of schedstat; a peer has one thread).
+fn nanoseconds(pids: &[u64]) -> Result<u64> {
+    pids.iter()
+        .map(|pid| {
+            let text = fs::read_to_string(format!("/proc/{pid}/schedstat"))
+                .with_context(|| format!("the peer of process {pid} is gone"))?;
+            text.split_ascii_whitespace()
+                .next()
+                .and_then(|field| field.parse::<u64>().ok())
+                .context("an odd schedstat")
+        })
+        .sum()
 }
 
 /// One floor, in seconds.

@@ -55,6 +55,10 @@ fn measure(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
                 report.ratio,
                 report.rounds
             ));
+            out.line(format_args!(
+                "its peers, idle, take {:.2}% of one core together",
+                report.idle_cpu_percent
+            ));
             out.result(&report)
         }
         What::Play { hops, segments } => {
