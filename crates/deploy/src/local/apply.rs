@@ -34,6 +34,7 @@ pub(super) async fn run(local: &Local, plan: &Plan, progress: &dyn Progress) -> 
         )));
     }
     preflight::names(plan)?;
+    preflight::files(plan)?;
     let found = match &local.programs {
         Some(programs) => programs.clone(),
         None => Programs::find()?,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use hopcast_topology::Plan;
+use rustix::process::{Resource, getrlimit};
 
 use super::client::Client;
 use crate::{Error, NodeStatus, State, holder::Listeners, proc};
@@ -32,6 +33,28 @@ pub(super) fn names(plan: &Plan) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Descriptors that a process needs besides those of its nodes or connections.
+const OWN_FILES: u64 = 64;
+
+/// How many descriptors the keeper (one for each process) and the signalling server (one for each connection) need.
+fn needed_files(plan: &Plan) -> u64 {
+    let connections: usize = plan.rooms.iter().map(|room| room.peers.len()).sum();
+    listeners(plan).len().max(connections) as u64 + OWN_FILES
+}
+
+/// As many open files are allowed as the mesh needs; without them its parts would wait for each other until a deadline.
+pub(super) fn files(plan: &Plan) -> Result<(), Error> {
+    let needed = needed_files(plan);
+    // The programs raise their own limits to this one.
+    match getrlimit(Resource::Nofile).maximum {
+        Some(limit) if limit < needed => Err(Error::State(format!(
+            "mesh {} needs {needed} open files in one process, {limit} are allowed here: raise the hard limit (`ulimit -Hn`, limits.conf, LimitNOFILE), or take fewer peers",
+            plan.mesh
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// No running mesh of this state root uses what this one is about to use.
@@ -122,6 +145,21 @@ mod tests {
         assert_eq!(setting(&|plan| plan.local.prefix = 15), Some("local.network"));
         assert_eq!(setting(&|plan| plan.signalling.local = ours.signalling.local), Some("signalling.listen"));
         assert_eq!(setting(&|plan| plan.signalling.local = ours.local.door), Some("local.door"));
+    }
+
+    #[test]
+    fn files_for_every_process_and_every_connection() {
+        let mut plan = plan();
+        files(&plan).unwrap();
+        let nodes = listeners(&plan).len() as u64;
+        assert_eq!(needed_files(&plan), nodes + OWN_FILES);
+        let room = plan.rooms[0].clone();
+        let rooms = 10;
+        plan.rooms = vec![room.clone(); rooms];
+        assert_eq!(needed_files(&plan), (rooms * room.peers.len()) as u64 + OWN_FILES);
+        let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(1 << 30) as usize;
+        plan.rooms = vec![room.clone(); limit / room.peers.len() + 1];
+        assert!(files(&plan).unwrap_err().to_string().contains("ulimit"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) async fn nodes(state: &State) -> Result<Vec<NodeStatus>, Error> {
                     state.mesh()
                 )),
                 // In the middle of an answer it may have ended.
-                Err(error) => error,
+                Err(error) => Error::Keeper(format!("{error}; if it hangs, `hopcast down` ends it")),
             },
             None if !Lock::is_held(&state.dir().join("lock"))? => return Ok(Vec::new()),
             None => Error::Keeper(format!(
