@@ -55,6 +55,9 @@ pub(crate) async fn run(node: Rc<Node>, wish: Wish, failure: LastFailure) -> Res
         began: Instant::now(),
         search: Search::default(),
         part: Part::default(),
+        begun_by: None,
+        mixed: false,
+        careful: false,
         room: None,
     };
     let mut backoff = Backoff::new(Duration::from_millis(30), Duration::from_secs(1));
@@ -82,6 +85,12 @@ struct Fetch<'a> {
     began: Instant,
     search: Search,
     part: Part,
+    /// Whose bytes `part` begins with.
+    begun_by: Option<PeerName>,
+    /// True where others went on with it.
+    mixed: bool,
+    /// Set once such a whole was wrong: from then on nobody goes on with what another began.
+    careful: bool,
     room: Option<Reserved>,
 }
 
@@ -121,6 +130,7 @@ impl Fetch<'_> {
             return Ok(Err(Again::later()));
         };
         self.make_room().await;
+        self.continue_from(&holder);
         let outcome = {
             let _place = self.node.flights.places.acquire().await.expect("it is never closed");
             transfer::run(self.node, &route, self.wish, &mut self.part).await
@@ -133,7 +143,12 @@ impl Fetch<'_> {
                 }
                 count(&self.node.metrics.corrupt);
                 tracing::warn!(content = %self.wish.content, %holder, via = trail.via, "wrong bytes");
-                self.search.lied(&holder);
+                // Which of several it was, nobody can tell from here: the next whole is of one holder.
+                if self.mixed {
+                    self.careful = true;
+                } else {
+                    self.search.lied(&holder);
+                }
                 ("http_response_incomplete".to_owned(), false)
             }
             Err(Fault::NotHeld) => {
@@ -156,6 +171,20 @@ impl Fetch<'_> {
         // The server takes a bounded list: one beyond it comes again, and is not asked again at once.
         let wait = wait || excluded.contains(&holder);
         Ok(Err(Again { error, next: route.next.clone(), wait }))
+    }
+
+    /// Whether this holder goes on with what has come, or begins.
+    fn continue_from(&mut self, holder: &PeerName) {
+        let another = self.begun_by.as_ref().is_some_and(|by| by != holder);
+        if another && self.careful {
+            self.part.clear();
+        }
+        if self.part.bytes.is_empty() {
+            self.begun_by = Some(holder.clone());
+            self.mixed = false;
+        } else {
+            self.mixed |= another;
+        }
     }
 
     /// Sets the content's length aside in the cache; waits while slow readers hold all of it.

@@ -144,8 +144,8 @@ fn a_holder_that_lies_is_caught_and_left_out() {
     assert!((mesh.metric(5, "hopcast_fetch_corrupt_total") - 1.0).abs() < 0.1);
 }
 
-/// Sits between two peers and changes one byte in the middle of whatever is long.
-fn liar(listen: SocketAddr, behind: SocketAddr) {
+/// Sits between two peers and changes one byte in whatever is long, the one at `lie`; ends each connection at `end`.
+fn liar(listen: SocketAddr, behind: SocketAddr, lie: usize, end: usize) {
     let listener = TcpListener::bind(listen).unwrap();
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {
@@ -155,15 +155,19 @@ fn liar(listen: SocketAddr, behind: SocketAddr) {
             std::thread::spawn(move || {
                 let (mut from, mut to, mut passed, mut buffer) = (server, client, 0, [0; 4096]);
                 while let Ok(count @ 1..) = from.read(&mut buffer) {
-                    if (passed..passed + count).contains(&60_000) {
-                        buffer[60_000 - passed] ^= 0x40;
+                    if (passed..passed + count).contains(&lie) {
+                        buffer[lie - passed] ^= 0x40;
                     }
                     passed += count;
+                    if passed >= end {
+                        break;
+                    }
                     if to.write_all(&buffer[..count]).is_err() {
                         return;
                     }
                 }
                 let _ = to.shutdown(std::net::Shutdown::Both);
+                let _ = from.shutdown(std::net::Shutdown::Both);
             });
         }
     });
@@ -174,7 +178,7 @@ fn a_relay_that_lies_is_caught_and_another_gateway_found() {
     // peer-4 reaches gateway peer-1 over peer-2 (which lies), and gateway peer-6 over peer-3 and peer-5.
     let mut mesh = Mesh::new(24, &[(1, 2), (2, 4), (4, 3), (3, 5), (5, 6)], &[1, 6]);
     let proxy = SocketAddr::from(([127, 78, 24, 202], 8080));
-    liar(proxy, mesh.address(2));
+    liar(proxy, mesh.address(2), 60_000, usize::MAX);
     mesh.config(4).neighbors.iter_mut().find(|n| n.name == name(2)).unwrap().endpoint = proxy.to_string();
     let mesh = mesh.up();
     let response = mesh.segment(4, 0);
@@ -182,6 +186,20 @@ fn a_relay_that_lies_is_caught_and_another_gateway_found() {
     assert_eq!(response.via(), ["peer-6", "peer-5", "peer-3", "peer-4"]);
     assert!((mesh.metric(4, "hopcast_fetch_corrupt_total") - 1.0).abs() < 0.1);
     assert_eq!(mesh.segment(4, 0).body, mesh.song.segments[0], "nothing wrong was kept");
+}
+
+#[test]
+fn who_finishes_what_a_liar_began_is_not_left_out() {
+    // As before, but the liar breaks off behind its lie each time: the rest comes from peer-6, which is honest.
+    let mut mesh = Mesh::new(35, &[(1, 2), (2, 4), (4, 3), (3, 5), (5, 6)], &[1, 6]);
+    let proxy = SocketAddr::from(([127, 78, 35, 202], 8080));
+    liar(proxy, mesh.address(2), 20_000, 30_000);
+    mesh.config(4).neighbors.iter_mut().find(|n| n.name == name(2)).unwrap().endpoint = proxy.to_string();
+    let mesh = mesh.up();
+    let response = mesh.segment(4, 0);
+    assert_eq!((response.status, response.body == mesh.song.segments[0]), (200, true));
+    assert_eq!(response.via(), ["peer-6", "peer-5", "peer-3", "peer-4"]);
+    assert!((mesh.metric(4, "hopcast_fetch_corrupt_total") - 1.0).abs() < 0.1);
 }
 
 #[test]
