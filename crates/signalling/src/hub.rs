@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use hopcast_protocol::{PeerName, RoomName, RouteId, keys::TokenKey};
+use hopcast_protocol::{ErrorCode, PeerName, RoomName, RouteId, keys::TokenKey};
 pub use session::Session;
 use tokio::time::Instant;
 
@@ -180,7 +180,10 @@ impl Hub {
                 None => {} // it went as we came
                 Some(Err(fault)) => {
                     self.retire_if_idle(&cell);
-                    return Err(Refusal::Full(fault.message));
+                    return Err(match fault.code {
+                        ErrorCode::UnknownPeer => Refusal::Unknown(fault.message),
+                        _ => Refusal::Full(fault.message),
+                    });
                 }
                 Some(Ok(())) => {
                     self.metrics.accepted.inc();
@@ -295,6 +298,11 @@ fn lock(cell: &Cell) -> MutexGuard<'_, CellState> {
 mod tests {
     use std::sync::mpsc;
 
+    use hopcast_protocol::{
+        SignallingConfig,
+        config::{CONFIG_VERSION, RoomConfig},
+    };
+
     use super::*;
     use crate::connection::Handler as _;
 
@@ -320,5 +328,29 @@ mod tests {
             "the other room waited, or is kept"
         );
         drop(held);
+    }
+
+    #[test]
+    fn who_was_admitted_before_the_file_changed_does_not_enter_after_it() {
+        let settings = |names: &[&str]| {
+            let peers: Vec<PeerName> = names.iter().map(|name| name.parse().unwrap()).collect();
+            let rooms = vec![RoomConfig { name: "rock".parse().unwrap(), peers, links: vec![] }];
+            Settings::from_config(SignallingConfig {
+                version: CONFIG_VERSION,
+                mesh: "test".parse().unwrap(),
+                listen: ([127, 0, 0, 1], 0).into(),
+                token_key: None,
+                rooms,
+                gateways: vec![],
+                door: None,
+            })
+            .unwrap()
+        };
+        let hub = Arc::new(Hub::new(&settings(&["a", "b"])).unwrap());
+        let (rock, [a, b]) = ("rock".parse().unwrap(), ["a", "b"].map(|name| name.parse().unwrap()));
+        assert_eq!([hub.admit(&a, &rock, None), hub.admit(&b, &rock, None)], [Ok(()), Ok(())]);
+        hub.reload(&settings(&["b"]));
+        assert!(matches!(hub.enter(&a, &rock, Dialect::Hopcast), Err(Refusal::Unknown(_))));
+        assert!(hub.enter(&b, &rock, Dialect::Hopcast).is_ok());
     }
 }

@@ -110,7 +110,8 @@ impl Room {
         self.nodes.is_empty() && self.policy.seed.is_none()
     }
 
-    /// A peer has connected; an older connection under its name is replaced. The error: an open room is full.
+    /// A peer has connected; an older connection under its name is replaced. The error: an open room is full, or the
+    /// file has no such peer here (it may have changed since the client was admitted).
     pub fn connect(
         &mut self,
         connection: ConnectionId,
@@ -119,6 +120,10 @@ impl Room {
         now: Duration,
         out: &mut Outputs,
     ) -> Result<(), Fault> {
+        if self.policy.seed.as_ref().is_some_and(|seed| !seed.peers.contains(peer)) {
+            let sentence = format!("the topology has no peer `{peer}` in room `{}`", self.name);
+            return Err(Fault::new(ErrorCode::UnknownPeer, sentence));
+        }
         let known = self.graph.id(peer);
         if known.is_none() && self.policy.seed.is_none() && self.graph.len() >= self.policy.peers {
             let sentence =
