@@ -7,13 +7,13 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, TcpListener},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicU32, Ordering},
+        Arc, Mutex, OnceLock, Weak,
+        atomic::{AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -28,6 +28,9 @@ pub const DATABASE: &str = "hls";
 pub const OWNER: &str = "media";
 pub const SECRET: MeshSecret = MeshSecret([9; 32]);
 pub const LONG: Duration = Duration::from_secs(60);
+/// Of the servers, and of who has a block of addresses.
+const PORT: u16 = 5432;
+const GUARD: u16 = 5431;
 const PASSWORD: &str = "owner's \\password";
 
 /// The user that servers run as: (uid, gid); `None` where we are not root.
@@ -112,12 +115,26 @@ fn template() -> Arc<TempDir> {
     })
 }
 
-/// An address of this process's own part of the loopback network.
+/// The third number of this process's own part of the loopback network, 127.79.0.0/16.
+///
+/// Several test programs run at once. Who listens on a block's last address has the block; the kernel takes it back with
+/// the process. A block with a server that a killed test left behind is passed over.
+fn block() -> u8 {
+    static BLOCK: OnceLock<(u8, TcpListener)> = OnceLock::new();
+    let free = |block: u8| {
+        let guard = TcpListener::bind((Ipv4Addr::new(127, 79, block, 254), GUARD)).ok()?;
+        TcpListener::bind((Ipv4Addr::new(127, 79, block, 1), PORT)).ok()?;
+        Some((block, guard))
+    };
+    BLOCK.get_or_init(|| (1..255).find_map(free).expect("a free part of 127.79.0.0/16")).0
+}
+
+/// An address of this process's own.
 pub fn address() -> Ipv4Addr {
-    static NEXT: AtomicU32 = AtomicU32::new(1);
+    static NEXT: AtomicU8 = AtomicU8::new(1);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    assert!(next < 255, "enough addresses");
-    Ipv4Addr::new(127, 79, (std::process::id() % 250) as u8 + 1, next as u8)
+    assert!(next < 254, "enough addresses");
+    Ipv4Addr::new(127, 79, block(), next)
 }
 
 pub struct Cluster {
@@ -153,7 +170,7 @@ impl Cluster {
         let name = DatabaseName::new(name).expect("a name");
         let (ip, gateway) = (address(), address().into());
         let mut cluster =
-            Self { name, ip, port: 5432, gateway, purpose, folder, server: None, _template: template };
+            Self { name, ip, port: PORT, gateway, purpose, folder, server: None, _template: template };
         cluster.boot();
         cluster
     }

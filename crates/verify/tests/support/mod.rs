@@ -1,7 +1,8 @@
 //! A real mesh for each test, on addresses of its own, broken on purpose.
 //!
-//! The programs are those of the workspace, built first; the mesh is started by `hopcast up --detach` and taken down
-//! when the test ends, however it ends. One mesh at a time: each has three databases.
+//! The programs are those of the workspace, built first (under nextest by whoever runs it). The mesh is started by
+//! `hopcast up --detach` and taken down when the test ends, however it ends. A test program has one mesh at a time: each
+//! has three databases.
 
 pub(crate) mod rogue;
 
@@ -28,12 +29,20 @@ use tokio_postgres::NoTls;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// Where the programs are, once they are built.
+/// Where the programs are: `$HOPCAST_BIN_DIR`, else the target directory, once they are built.
 fn programs() -> &'static Path {
     static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
+        if let Some(built) = std::env::var_os("HOPCAST_BIN_DIR") {
+            return built.into();
+        }
         // target/<profile>/deps/<this test>
         let profile = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_path_buf();
+        // nextest runs tests of several crates at once, after their programs are built: a build now could take a program
+        // away from another test.
+        if std::env::var_os("NEXTEST").is_some() {
+            return profile;
+        }
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--package", "hopcast-cli", "--package", "hopcast-peer"]);
         cargo.args(["--package", "hopcast-signalling", "--bins"]);
