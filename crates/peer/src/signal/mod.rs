@@ -3,6 +3,7 @@
 //! [`outbox`] decides what to say, [`socket`] owns the connection and the task that keeps it; this module is what the
 //! rest of the peer calls. Nothing here waits for the network but [`Room::ask`], which has a deadline.
 
+mod assembly;
 pub mod outbox;
 pub mod socket;
 

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::VecDeque, io::Cursor, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use fastwebsockets::{FragmentCollectorRead, Frame, OpCode, Payload, Role, WebSocketError, WebSocketWrite};
+use fastwebsockets::{Frame, OpCode, Payload, Role, WebSocketError, WebSocketRead, WebSocketWrite};
 use hopcast_protocol::{
     ServerMessage,
     limits::{CLOSE_REPLACED, DEAD_AFTER, PING_EVERY, SUBPROTOCOL},
@@ -18,7 +18,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Endpoint, Received, Room};
+use super::{
+    Endpoint, Received, Room,
+    assembly::{Assembly, Broken},
+};
 use crate::{
     backoff::Backoff,
     net,
@@ -141,12 +144,12 @@ async fn session(node: &Rc<Node>, room: &Rc<Room>, Stream { stream, early }: Str
     node.signal_connected(room);
     // Both halves run in this one task, so that a frame half read is never abandoned.
     tokio::select! {
-        end = listen(node, room, FragmentCollectorRead::new(reader), &pongs) => end,
+        end = listen(node, room, reader, &pongs) => end,
         end = speak(room, writer, &pongs) => end,
     }
 }
 
-type Reader = FragmentCollectorRead<tokio::io::Chain<Cursor<Bytes>, tcp::OwnedReadHalf>>;
+type Reader = WebSocketRead<tokio::io::Chain<Cursor<Bytes>, tcp::OwnedReadHalf>>;
 
 async fn listen(
     node: &Rc<Node>,
@@ -154,6 +157,7 @@ async fn listen(
     mut reader: Reader,
     pongs: &RefCell<VecDeque<Vec<u8>>>,
 ) -> End {
+    let mut assembly = Assembly::new(MESSAGE);
     loop {
         let mut unused = |_: Frame<'_>| async { Ok::<_, WebSocketError>(()) };
         let frame = match timeout(SILENCE, reader.read_frame(&mut unused)).await {
@@ -162,19 +166,16 @@ async fn listen(
             Err(_) => return End::Lost(format!("no frame for {} s", SILENCE.as_secs())),
         };
         match frame.opcode {
-            OpCode::Text => match serde_json::from_slice::<ServerMessage>(&frame.payload) {
-                Ok(message) => match room.receive(message, &mut node.routes.borrow_mut(), Instant::now()) {
-                    Received::Route => {
-                        room.refusals.set(0);
-                        node.route_news.notify_waiters();
-                        node.routes_used();
+            OpCode::Text | OpCode::Binary | OpCode::Continuation => {
+                match assembly.add(frame.opcode, frame.fin, &frame.payload) {
+                    Ok(Some((OpCode::Text, message))) => receive(node, room, &message),
+                    Ok(_) => {}
+                    Err(Broken::TooLong) => {
+                        return End::Lost(format!("a message of more than {MESSAGE} bytes"));
                     }
-                    Received::Retired => node.route_news.notify_waiters(),
-                    Received::Refused => announce_later(node, room),
-                    Received::Nothing => {}
-                },
-                Err(error) => tracing::warn!(room = %room.name, "a message that is not understood: {error}"),
-            },
+                    Err(Broken::OutOfOrder) => return End::Lost("fragments out of order".to_owned()),
+                }
+            }
             OpCode::Ping => {
                 if pongs.borrow().len() >= PONGS {
                     return End::Lost("pings faster than they can be answered".to_owned());
@@ -190,8 +191,25 @@ async fn listen(
                     None => End::Lost("the server closed the connection".to_owned()),
                 };
             }
-            _ => {}
+            OpCode::Pong => {}
         }
+    }
+}
+
+/// A whole message, whatever is in it.
+fn receive(node: &Rc<Node>, room: &Rc<Room>, message: &[u8]) {
+    match serde_json::from_slice::<ServerMessage>(message) {
+        Ok(message) => match room.receive(message, &mut node.routes.borrow_mut(), Instant::now()) {
+            Received::Route => {
+                room.refusals.set(0);
+                node.route_news.notify_waiters();
+                node.routes_used();
+            }
+            Received::Retired => node.route_news.notify_waiters(),
+            Received::Refused => announce_later(node, room),
+            Received::Nothing => {}
+        },
+        Err(error) => tracing::warn!(room = %room.name, "a message that is not understood: {error}"),
     }
 }
 
