@@ -14,6 +14,10 @@ const DEFAULT_PORT: u16 = 8080;
 /// The original's server.
 const DEFAULT_SIGNAL_URL: &str = "ws://signalling:7080/ws";
 
+/// Longest emulated latency, and most jitter, in microseconds: an hour. More is a slip of the pen, and not every sum of
+/// it fits a clock.
+const MOST_DELAY: u64 = 3_600_000_000;
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -191,6 +195,13 @@ fn check(config: PeerConfig, source_name: String) -> Result<PeerConfig, ConfigEr
                 neighbor.name, neighbor.emulation.loss
             ));
         }
+        let delay = neighbor.emulation.latency_us.max(neighbor.emulation.jitter_us);
+        if delay > MOST_DELAY {
+            problem(format_args!(
+                "neighbour {}: latency or jitter is {delay} µs, at most {MOST_DELAY} are taken",
+                neighbor.name
+            ));
+        }
         if neighbor.emulation.rate == Some(0) {
             problem(format_args!(
                 "neighbour {}: a rate of 0 lets nothing through: remove the link",
@@ -264,6 +275,17 @@ mod tests {
         other["version"] = 7.into();
         std::fs::write(file.path(), other.to_string()).unwrap();
         assert!(from_file(file.path()).unwrap_err().to_string().contains("version 7"));
+        let neighbor = NeighborConfig {
+            name: PeerName::new("peer-2").unwrap(),
+            endpoint: "127.0.0.1:1".to_owned(),
+            key: LinkKey([1; 32]),
+            rooms: vec![],
+            emulation: hopcast_protocol::Emulation { latency_us: u64::MAX, loss: 1.5, ..Default::default() },
+        };
+        let slow = PeerConfig { neighbors: vec![neighbor], ..config };
+        std::fs::write(file.path(), serde_json::to_vec(&slow).unwrap()).unwrap();
+        let text = from_file(file.path()).unwrap_err().to_string();
+        assert!(text.contains("latency or jitter is") && text.contains("loss 1.5"), "{text}");
         std::fs::write(file.path(), "{\n  \"nonsense\": 1}").unwrap();
         assert!(matches!(from_file(file.path()), Err(ConfigError::Json { line: 2, .. })));
         assert!(matches!(from_file(Path::new("/nonexistent")), Err(ConfigError::Read { .. })));

@@ -209,7 +209,8 @@ impl Segment<'_> {
         let hops: Vec<_> = trail.hops().map(str::to_owned).collect();
         *self.node.last.borrow_mut() = LastHops {
             path: self.request.uri.path().to_owned(),
-            hit: hops.len() == 1,
+            // A gateway that read its database is alone on the way, too.
+            hit: hops.len() == 1 && trail.cache.ends_with("; hit"),
             hops,
             timing: trail.timing.clone(),
         };

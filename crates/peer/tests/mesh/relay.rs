@@ -65,6 +65,9 @@ fn a_gateway_serves_its_own_player_straight_from_its_database() {
     assert_eq!(segment.via(), ["peer-1"]);
     assert_eq!(segment.header("hopcast-route"), "");
     assert_eq!(segment.header("cache-status"), "peer-1; fwd=uri-miss; stored");
+    assert!(mesh.play(1, "/hops").text().contains(r#""hit":false"#), "it came out of the database");
+    assert_eq!(mesh.segment(1, 2).header("cache-status"), "peer-1; hit");
+    assert!(mesh.play(1, "/hops").text().contains(r#""hit":true"#));
 }
 
 #[test]
