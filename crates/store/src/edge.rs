@@ -13,8 +13,8 @@ use crate::{
 /// The foreign server on an edge, and the schema of its foreign tables.
 const SERVER: &str = "hopcast_origin";
 
-/// What an edge should be.
-#[derive(Debug, Clone, Copy)]
+/// What an edge should be. Holds passwords, so it has no `Debug`.
+#[derive(Clone, Copy)]
 pub struct EdgeSetup<'a> {
     /// The mesh, for the slot's name.
     pub mesh: &'a MeshName,

@@ -13,8 +13,8 @@ use crate::{
 /// The publication on the origin, and the subscription on each edge.
 pub const PUBLICATION: &str = "hopcast";
 
-/// What an origin should be.
-#[derive(Debug, Clone, Copy)]
+/// What an origin should be. Holds passwords, so it has no `Debug`.
+#[derive(Clone, Copy)]
 pub struct OriginSetup<'a> {
     /// The mesh, for the slots' names.
     pub mesh: &'a MeshName,
