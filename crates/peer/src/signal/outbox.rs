@@ -26,6 +26,8 @@ pub struct Outbox {
     told_held: BTreeSet<Sha256>,
     down: BTreeSet<PeerName>,
     told_down: BTreeSet<PeerName>,
+    /// Neighbours that left while they were told down: the server may remember it should they come back.
+    left_down: BTreeSet<PeerName>,
     asks: VecDeque<ClientMessage>,
 }
 
@@ -43,6 +45,7 @@ impl Outbox {
             told_held: BTreeSet::new(),
             down: BTreeSet::new(),
             told_down: BTreeSet::new(),
+            left_down: BTreeSet::new(),
             asks: VecDeque::new(),
         }
     }
@@ -51,6 +54,7 @@ impl Outbox {
     pub fn set_neighbors(&mut self, neighbors: Vec<PeerName>) {
         if neighbors != self.neighbors {
             self.down.retain(|peer| neighbors.contains(peer));
+            self.left_down.extend(self.told_down.extract_if(.., |peer| !neighbors.contains(peer)));
             self.neighbors = neighbors;
             self.announced = false;
         }
@@ -113,13 +117,15 @@ impl Outbox {
                 neighbors: self.neighbors.clone(),
             });
         }
+        if let Some(peer) = self.neighbors.iter().find(|peer| self.left_down.contains(*peer)).cloned() {
+            self.left_down.remove(&peer);
+            return Some(ClientMessage::Link { neighbor: peer, up: true });
+        }
         if let Some(peer) = self.down.difference(&self.told_down).next().cloned() {
             self.told_down.insert(peer.clone());
             return Some(ClientMessage::Link { neighbor: peer, up: false });
         }
-        // Of a neighbour that left nothing is said; but the server may remember, so if it comes back, it is.
-        let again = self.told_down.difference(&self.down).find(|peer| self.neighbors.contains(peer));
-        if let Some(peer) = again.cloned() {
+        if let Some(peer) = self.told_down.difference(&self.down).next().cloned() {
             self.told_down.remove(&peer);
             return Some(ClientMessage::Link { neighbor: peer, up: true });
         }
@@ -152,6 +158,7 @@ impl Outbox {
         self.told_gateway = false;
         self.told_held.clear();
         self.told_down.clear();
+        self.left_down.clear();
         self.asks.clear();
     }
 }
@@ -256,7 +263,16 @@ mod tests {
         );
         outbox.set_neighbors(vec![peer("peer-2"), peer("peer-5")]);
         let came_back = drain(&mut outbox);
-        assert_eq!(came_back[1..], [r#"{"type":"link","neighbor":"peer-5","up":true}"#]);
+        let up = r#"{"type":"link","neighbor":"peer-5","up":true}"#;
+        let down = r#"{"type":"link","neighbor":"peer-5","up":false}"#;
+        assert_eq!(came_back[1..], [up]);
         assert!(drain(&mut outbox).is_empty());
+        // Also where it fails again before anything is said.
+        outbox.link(&peer("peer-5"), false);
+        drain(&mut outbox);
+        outbox.set_neighbors(vec![peer("peer-2")]);
+        outbox.set_neighbors(vec![peer("peer-2"), peer("peer-5")]);
+        outbox.link(&peer("peer-5"), false);
+        assert_eq!(drain(&mut outbox)[1..], [up, down]);
     }
 }
