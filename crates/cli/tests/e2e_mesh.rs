@@ -1,8 +1,9 @@
 //! A mesh of five peers in a line and one edge, from `up --detach` to nothing left: every command that looks at a
 //! running mesh, with real processes and a real PostgreSQL.
 //!
-//! Each test has a mesh name, a network and ports of its own (`Mesh::new`), so that they may run at the same time. Needs `hopcast-peer` and `hopcast-signalling` beside
-//! `hopcast`: build the workspace's programs before (`cargo build --workspace`).
+//! Each test has a mesh name, a network and ports of its own (`Mesh::new`), so that they may run at the same time. Needs
+//! `hopcast-peer` and `hopcast-signalling` beside `hopcast`: build the workspace's programs before (`cargo build
+//! --workspace`).
 
 mod common;
 
@@ -93,7 +94,7 @@ impl Mesh {
         (run.code, json(&run))
     }
 
-    /// The processes that carry this mesh's mark, or work below its state directory.
+    /// The processes whose command line names this mesh's state directory.
     fn processes(&self) -> Vec<String> {
         let mark = self.0.path("state").display().to_string();
         let mut found = Vec::new();

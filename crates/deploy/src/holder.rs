@@ -151,7 +151,8 @@ mod tests {
         let listener = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         assert_eq!(Listeners::read().holders([((), ([127, 80, 250, 2], port).into())]).len(), 1);
-        let six = TcpListener::bind("[::]:0").unwrap();
+        // A machine may have no IPv6.
+        let Ok(six) = TcpListener::bind("[::]:0") else { return };
         let port = six.local_addr().unwrap().port();
         assert_eq!(Listeners::read().holders([((), ([127, 80, 250, 2], port).into())]).len(), 1);
     }

@@ -43,7 +43,7 @@ pub(super) async fn run(local: &Local, plan: &Plan, progress: &dyn Progress) -> 
     let account = launch::directories(state)?;
     let _lock = state.lock()?;
     let running = settled::nodes(state).await?;
-    preflight::addresses(state, plan, &running)?;
+    preflight::addresses(state, plan, &running).await?;
     let postgres = find_postgres(state, plan)?;
     let staged = stage(state, found, progress).await?;
     let (secret, new_secret) = state.create_secret()?;

@@ -3,13 +3,14 @@
 use std::{
     collections::{HashMap, HashSet},
     net::{Ipv4Addr, SocketAddr},
+    time::Duration,
 };
 
 use hopcast_topology::Plan;
 use rustix::process::{Resource, getrlimit};
 
 use super::client::Client;
-use crate::{Error, NodeStatus, State, holder::Listeners, proc};
+use crate::{Error, NodeStatus, State, holder::{Holder, Listeners}, proc};
 
 /// Every node of a plan with the addresses that it listens on.
 pub(super) fn listeners(plan: &Plan) -> Vec<(String, SocketAddr)> {
@@ -35,6 +36,9 @@ pub(super) fn names(plan: &Plan) -> Result<(), Error> {
     Ok(())
 }
 
+/// How long a killed process may take to let go of its sockets.
+const DYING: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(50);
 /// Descriptors that a process needs besides those of its nodes or connections.
 const OWN_FILES: u64 = 64;
 
@@ -102,7 +106,23 @@ fn overlap(ours: &Plan, theirs: &Plan) -> Option<(String, &'static str)> {
 
 /// Nobody else listens where a node that is to be started wants to. What this mesh itself runs, or left behind, does
 /// not count: it ends before anything is started.
-pub(super) fn addresses(state: &State, plan: &Plan, running: &[NodeStatus]) -> Result<(), Error> {
+///
+/// A socket that no process seems to hold is mostly that of one that is just dying, perhaps of ours: it gets a moment.
+pub(super) async fn addresses(state: &State, plan: &Plan, running: &[NodeStatus]) -> Result<(), Error> {
+    let deadline = tokio::time::Instant::now() + DYING;
+    loop {
+        match taken(state, plan, running) {
+            None => return Ok(()),
+            Some((_, _, holder)) if holder.pid.is_none() && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(LOOK).await;
+            }
+            Some((node, address, holder)) => return Err(Error::Taken { node, address, holder: holder.text }),
+        }
+    }
+}
+
+/// The first address that somebody else has.
+fn taken(state: &State, plan: &Plan, running: &[NodeStatus]) -> Option<(String, SocketAddr, Holder)> {
     let there: HashMap<&str, Option<SocketAddr>> = running
         .iter()
         .filter(|node| node.pid.is_some())
@@ -116,12 +136,7 @@ pub(super) fn addresses(state: &State, plan: &Plan, running: &[NodeStatus]) -> R
         proc::variable(pid, proc::MARK).is_some_and(|mark| mark == dir)
             || proc::cwd(pid).is_some_and(|cwd| cwd.starts_with(dir.join("pg")))
     };
-    let taken =
-        Listeners::read().holders(wanted).into_iter().find(|(_, _, holder)| !holder.pid.is_some_and(is_ours));
-    match taken {
-        Some((node, address, holder)) => Err(Error::Taken { node, address, holder: holder.text }),
-        None => Ok(()),
-    }
+    Listeners::read().holders(wanted).into_iter().find(|(_, _, holder)| !holder.pid.is_some_and(is_ours))
 }
 
 #[cfg(test)]

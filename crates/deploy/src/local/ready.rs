@@ -1,6 +1,9 @@
 //! Waits until every peer is connected in every room of its own.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use hopcast_protocol::{PeerName, RoomName};
 use hopcast_topology::Plan;
@@ -19,10 +22,10 @@ const LOOK_AT_NODES: u32 = 12;
 fn count(plan: &Plan, connected: &HashMap<RoomName, Vec<PeerName>>) -> (u64, u64, Vec<String>) {
     let (mut done, mut total, mut missing) = (0, 0, Vec::new());
     for room in &plan.rooms {
-        let here = connected.get(&room.name);
+        let here: HashSet<&PeerName> = connected.get(&room.name).into_iter().flatten().collect();
         for peer in &room.peers {
             total += 1;
-            if here.is_some_and(|here| here.contains(peer)) {
+            if here.contains(peer) {
                 done += 1;
             } else if missing.len() < 5 {
                 missing.push(format!("{peer} in {}", room.name));
@@ -73,4 +76,21 @@ async fn dead(client: &Client<'_>) -> Result<(), Error> {
         first.detail.as_deref().unwrap_or("ended"),
         first.name
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::plan;
+
+    #[test]
+    fn counts_each_peer_in_each_of_its_rooms_and_names_who_is_missing() {
+        let plan = plan();
+        let (room, peers) = (&plan.rooms[0].name, &plan.rooms[0].peers);
+        let stranger = PeerName::new("stranger").unwrap();
+        let two = vec![peers[2].clone(), stranger, peers[0].clone()];
+        let seen = count(&plan, &HashMap::from([(room.clone(), two)]));
+        assert_eq!(seen, (2, 3, vec!["peer-2 in rock".to_owned()]));
+        assert_eq!(count(&plan, &HashMap::new()).0, 0);
+    }
 }

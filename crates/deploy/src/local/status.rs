@@ -1,6 +1,9 @@
 //! `status`: the keeper's processes, the signalling server's rooms, the databases' replication.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use hopcast_store::Admin;
@@ -46,12 +49,10 @@ pub(super) async fn run(local: &Local) -> Result<Status, Error> {
     status.replication = replication;
     status.ready = status.nodes.iter().all(|node| node.state == NodeState::Running)
         && status.rooms.len() == desired.plan.rooms.len()
-        && desired
-            .plan
-            .rooms
-            .iter()
-            .zip(&status.rooms)
-            .all(|(room, now)| room.peers.iter().all(|peer| now.connected.contains(peer)))
+        && desired.plan.rooms.iter().zip(&status.rooms).all(|(room, now)| {
+            let here: HashSet<_> = now.connected.iter().collect();
+            room.peers.iter().all(|peer| here.contains(peer))
+        })
         && status.replication.iter().all(|edge| edge.replicating);
     Ok(status)
 }
@@ -61,7 +62,7 @@ fn order(status: &mut Status, desired: &Desired) {
     let fixed = ["keeper", "signalling"].map(str::to_owned);
     let databases = desired.databases.iter().map(|spec| spec.name.to_string());
     let peers = desired.peers.iter().map(|peer| peer.name.to_string());
-    let place: std::collections::HashMap<String, usize> =
+    let place: HashMap<String, usize> =
         fixed.into_iter().chain(databases).chain(peers).enumerate().map(|(at, name)| (name, at)).collect();
     status.nodes.sort_by_key(|node| place.get(&node.name).copied().unwrap_or(usize::MAX));
 }
