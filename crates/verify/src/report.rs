@@ -37,7 +37,7 @@ impl Outcome {
 pub struct Check {
     /// `sockets`.
     pub name: String,
-    /// One sentence: what holds where it passed.
+    /// One sentence: what holds where it passed, and in brackets what was left out.
     pub claim: String,
     /// What came of it.
     pub outcome: Outcome,
@@ -124,7 +124,7 @@ impl Report {
 }
 
 /// `1 room`, `3 rooms`.
-fn count(number: u64, what: &str) -> String {
+pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
@@ -178,9 +178,16 @@ pub(crate) struct Tally {
     texts: Vec<String>,
     more: u64,
     failed: bool,
+    /// What was left out, so that the claim says no more than what was checked.
+    scope: Option<String>,
 }
 
 impl Tally {
+    /// The claim holds for less than it says: this is added to it.
+    pub(crate) fn only(&mut self, scope: impl Into<String>) {
+        self.scope = Some(scope.into());
+    }
+
     fn note(&mut self, text: String) {
         // The same words again say nothing new.
         if self.texts.len() < FAILURES_KEPT && !self.texts.contains(&text) {
@@ -223,7 +230,7 @@ impl Tally {
         }
         Check {
             name: name.into(),
-            claim: claim.into(),
+            claim: self.scope.map_or_else(|| claim.to_owned(), |scope| format!("{claim} ({scope})")),
             outcome,
             checked: self.checked,
             failures: self.texts,

@@ -115,9 +115,17 @@ async fn every_kind_of_shortcut_that_is_served_is_seen() {
 
 #[tokio::test]
 async fn a_dead_peer_is_one_failure() {
-    let (bad, texts) = caught(9, Lie::Dead("peer-4")).await;
-    assert_eq!(bad, ["peers"]);
+    let fake = Fake::start(9, 7, Lie::Dead("peer-4")).await;
+    let (checks, _, _) = run(&fake).await;
+    assert_eq!(bad(&checks), ["peers"]);
+    let check = |name| checks.iter().find(|check| check.name == name).unwrap();
+    let texts = check("peers").failures.join("\n");
     assert!(texts.contains("peer-4 is dead"), "{texts}");
+    // What passes says what it passes for.
+    let links =
+        fake.target.plan.links.iter().filter(|l| [&l.a, &l.b].iter().any(|p| p.as_str() == "peer-4")).count();
+    let left = format!("(among the peers that are up; {links} links of 1 dead peer left out)");
+    assert!(links > 1 && check("graph").claim.ends_with(&left), "{}", check("graph").claim);
 }
 
 #[tokio::test]
