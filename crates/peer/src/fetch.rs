@@ -153,6 +153,9 @@ impl Fetch<'_> {
             }
             Err(Fault::NotHeld) => {
                 self.search.not_held(&holder);
+                if self.search.denied() && matches!(self.wish.content, ContentId::Manifest(_)) {
+                    return Err(Failure::NotFound);
+                }
                 ("destination_not_found".to_owned(), false)
             }
             Err(Fault::Unable(error)) => {

@@ -6,6 +6,9 @@ use hopcast_protocol::PeerName;
 
 /// Failures over one holder after which another one is tried.
 const STRIKES: u32 = 2;
+/// Gateways whose word that a song does not exist is taken: each has looked into the origin, too, and asking all of them
+/// would hold up whoever asks.
+const DENIALS: usize = 2;
 
 /// What a fetch has learnt about holders.
 #[derive(Debug, Default)]
@@ -31,6 +34,11 @@ impl Search {
     /// The holder does not have it.
     pub fn not_held(&mut self, holder: &PeerName) {
         add(&mut self.not_held, holder);
+    }
+
+    /// So many gateways do not know a song that it does not exist.
+    pub fn denied(&self) -> bool {
+        self.not_held.len() + usize::from(self.missing_here) >= DENIALS
     }
 
     /// The holder itself cannot serve now.
@@ -116,5 +124,15 @@ mod tests {
         assert!(search.exclude().is_empty());
         search.failed(&peer(1));
         assert_eq!(search.exclude(), [peer(1)]);
+    }
+
+    #[test]
+    fn two_gateways_word_is_enough() {
+        let mut search = Search::default();
+        search.not_held(&peer(1));
+        search.not_held(&peer(1));
+        assert!(!search.denied());
+        search.missing_here();
+        assert!(search.denied());
     }
 }

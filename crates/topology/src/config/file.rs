@@ -26,7 +26,7 @@ tables! {
         /// Edge databases with their edge-peer sets.
         edges: At<Vec<At<Edge>>> = [],
         origin: At<Origin> = {},
-        /// Songs that `hopcast up` ingests, on every backend; already stored ones are left alone.
+        /// Songs that `hopcast up` ingests, on every backend: what is stored with the same content is left alone, what differs is replaced.
         songs: At<Vec<At<Song>>> = [],
         postgres: At<Postgres> = {},
         signalling: At<Signalling> = {},
