@@ -10,7 +10,11 @@ use hopcast_topology::Plan;
 use rustix::process::{Resource, getrlimit};
 
 use super::client::Client;
-use crate::{Error, NodeStatus, State, holder::{Holder, Listeners}, proc};
+use crate::{
+    Error, NodeStatus, State,
+    holder::{Holder, Listeners},
+    proc,
+};
 
 /// Every node of a plan with the addresses that it listens on.
 pub(super) fn listeners(plan: &Plan) -> Vec<(String, SocketAddr)> {
