@@ -4,13 +4,13 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use hopcast_peer::{
-    Exit, Peer,
+    Exit, Peer, StartError,
     args::{self, Args},
     config, databases, memory,
 };
 use hopcast_protocol::{
     PeerConfig,
-    limits::{EXIT_CONFIG, EXIT_REPLACED},
+    limits::{EXIT_CONFIG, EXIT_REPLACED, EXIT_UNAVAILABLE},
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Ok(Exit::Replaced) => ExitCode::from(EXIT_REPLACED as u8),
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<StartError>() { ExitCode::from(EXIT_UNAVAILABLE as u8) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -23,7 +23,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address is taken, not here, or not allowed.
-    #[error("failed to listen on {address}: {error}")]
+    #[error(
+        "failed to listen on {address}: {error}; end what holds it, or choose another (`listen` of the file, PEER_PORT)"
+    )]
     Listen {
         /// Where.
         address: SocketAddr,

@@ -47,3 +47,5 @@ pub const CLOSE_REPLACED: u16 = 4409;
 pub const EXIT_REPLACED: i32 = 75;
 /// Exit code of a program whose configuration is wrong (`EX_USAGE`, sysexits.h).
 pub const EXIT_CONFIG: i32 = 64;
+/// Exit code of a peer whose address is taken or not here (`EX_UNAVAILABLE`, sysexits.h).
+pub const EXIT_UNAVAILABLE: i32 = 69;

@@ -52,8 +52,9 @@ impl fmt::Display for ReplicationState {
         if let Some(lag) = self.lag_bytes {
             write!(f, ", {lag} bytes behind")?;
         }
-        if self.errors > 0 {
-            write!(f, ", failed {} times (see the edge's log)", self.errors)?;
+        // Failures that are over (a database that was started again) are of no interest.
+        if self.errors > 0 && !self.is_replicating() {
+            write!(f, ", errors so far: {} (see the edge's log)", self.errors)?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::{
 use hopcast_protocol::{
     PeerConfig, RoomName, SignallingConfig,
     config::{CONFIG_VERSION, RoomConfig},
-    limits::{EXIT_CONFIG, EXIT_REPLACED},
+    limits::{EXIT_CONFIG, EXIT_REPLACED, EXIT_UNAVAILABLE},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -214,7 +214,7 @@ fn a_wrong_configuration_ends_with_64_and_says_everything() {
     let address = mesh.address(1);
     let _taken = TcpListener::bind(address).unwrap();
     let (code, log) = run(&mesh.config(1).clone());
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(EXIT_UNAVAILABLE), "{log}");
     assert!(log.contains(&format!("failed to listen on {address}")), "{log}");
 }
 
