@@ -2,7 +2,8 @@
 
 /// What to write instead of `wrong`: the known name that is nearest by far, else all of them.
 pub(crate) fn instead<'a>(wrong: &str, known: impl Iterator<Item = &'a str>, these: &str) -> String {
-    let known: Vec<_> = known.collect();
+    let mut seen = std::collections::BTreeSet::new();
+    let known: Vec<_> = known.filter(|name| seen.insert(*name)).collect();
     if let Some(name) = nearest(wrong, &known) {
         return format!("did you mean `{name}`?");
     }
@@ -44,7 +45,7 @@ mod tests {
         assert_eq!(nearest("CPUS", &known), Some("cpus"));
         assert_eq!(nearest("latency", &known), None);
         assert_eq!(
-            instead("x", known.into_iter(), "the keys are"),
+            instead("x", known.into_iter().chain(known), "the keys are"),
             "the keys are `memory`, `max_segment`, `cpus`"
         );
     }

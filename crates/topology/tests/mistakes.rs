@@ -90,6 +90,63 @@ listen: "0.0.0.0:7080"
     insta::assert_snapshot!(report(text, &[]).render(false, 120));
 }
 
+/// The codes of all errors and warnings, in their order.
+fn codes(text: &str) -> Vec<String> {
+    let rendered = report(text, &[]).render(false, 120);
+    let codes =
+        rendered.lines().filter_map(|line| Some(line.split_once('[')?.1.split_once("]: ")?.0.to_owned()));
+    codes.collect()
+}
+
+#[test]
+fn what_only_follows_from_a_slip_is_no_error_of_its_own() {
+    // The one header that there is cannot be read: nothing is said about rooms, songs or edges.
+    let text =
+        "[[rooms]\nname = \"rock\"\npeers = [\"*\"]\n[[songs]]\npath = \"a.flac\"\nrooms = [\"rock\"]\n";
+    assert_eq!(codes(text), ["syntax"]);
+    assert_eq!(codes("[peers]\ncount = = 5\n"), ["syntax"]);
+}
+
+#[test]
+fn a_second_room_of_a_name_is_looked_at_and_the_name_is_told_once() {
+    let rooms = "[[rooms]]\nname = \"rock\"\npeers = [\"*\"]\n[[rooms]]\nname = \"rock\"\npeers = []\n";
+    let edge = "[[edges]]\nname = \"edge-db-a\"\nnetwork = \"edge-a-net\"\npeers = [\"peer-1\"]\n";
+    let song = "[[songs]]\npath = \"a.flac\"\nrooms = [\"elsewhere\"]\n";
+    let text = format!("{rooms}{edge}{song}");
+    assert_eq!(codes(&text), ["duplicate-name", "empty", "not-a-room"]);
+    assert!(!report(&text, &[]).render(false, 120).contains("`rock`, `rock`"));
+}
+
+#[test]
+fn an_edge_without_peers_is_an_error() {
+    let text = "[[rooms]]\nname = \"rock\"\npeers = [\"*\"]\n[[edges]]\nname = \"edge-db-a\"\nnetwork = \"edge-a-net\"\npeers = []\n";
+    assert!(report(text, &[]).render(false, 120).contains("edge `edge-db-a` has no peers"));
+}
+
+#[test]
+fn what_count_drops_of_a_variable_is_named() {
+    let text = "[[rooms]]\nname = \"rock\"\npeers = [\"*\"]\n[[edges]]\nname = \"edge-db-a\"\nnetwork = \"edge-a-net\"\npeers = [\"peer-1..peer-8\"]\n";
+    let warned = |env: &[(&str, &str)]| {
+        let env: Env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let loaded = load(Source::new("topology.toml", text), &env).unwrap();
+        loaded.warnings.render(false, 120)
+    };
+    let warning = warned(&[("COUNT", "30"), ("EDGE1_PEERS", "peer-1,peer-40,peer-29..peer-31")]);
+    assert!(
+        warning.contains("beyond peer-30, the last peer, is dropped of `peer-40`, `peer-29..peer-31`"),
+        "{warning}"
+    );
+    for count in 1..=160 {
+        let warning = warned(&[("COUNT", &count.to_string())]);
+        assert!(
+            !warning.contains("[dropped]"),
+            "the file's own ranges are clipped without a word: {warning}"
+        );
+    }
+    let wrong = report(text, &[("COUNT", "30"), ("EDGE1_PEERS", "peer1")]).render(false, 120);
+    assert!(wrong.contains("the peers are peer-1 to peer-30 "), "{wrong}");
+}
+
 const FIVE: &str = r#"[peers]
 count = 5
 links = { shape = "none" }
@@ -219,8 +276,8 @@ peer_hosts = 1000
 #[test]
 fn the_json_form_has_the_same_places() {
     let json = serde_json::to_value(report("[peers]\n  cöunt = 5\n", &[])).unwrap();
-    assert_eq!(json[1]["code"], "syntax");
-    assert_eq!((&json[1]["file"], &json[1]["line"]), (&"topology.toml".into(), &2.into()));
+    assert_eq!(json[0]["code"], "syntax");
+    assert_eq!((&json[0]["file"], &json[0]["line"]), (&"topology.toml".into(), &2.into()));
     let json = serde_json::to_value(report("[peers]\n  cuont = \"ä\" \n", &[])).unwrap();
     assert_eq!(json[1]["code"], "unknown-key");
     assert_eq!(json[1]["text"], "cuont");

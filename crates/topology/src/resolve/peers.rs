@@ -69,6 +69,9 @@ impl Numbering {
     fn index(&self, name: &str, prefix: &str) -> Result<u32, Mistake> {
         let all = match self.named {
             1 => format!("the only peer is {prefix}-1"),
+            n if self.count < n => {
+                format!("the peers are {prefix}-1 to {prefix}-{} (the file's own count is {n})", self.count)
+            }
             n => format!("the peers are {prefix}-1 to {prefix}-{n}"),
         };
         let number =
@@ -116,16 +119,37 @@ impl Numbering {
     /// The peers that the selectors name, clipped; and whether all of them were understood.
     pub(crate) fn select(&self, selectors: &[At<Selector>], to: &mut Reader) -> (BTreeSet<u32>, bool) {
         let mut peers = BTreeSet::new();
+        let mut beyond = Vec::new();
         // Where the count is unknown, so is what a range comes to.
         let mut good = self.known;
         for selector in selectors {
             match self.range(selector, to) {
-                Some((first, last)) => peers.extend(first..=last.min(self.count.saturating_sub(1))),
+                Some((first, last)) => {
+                    peers.extend(first..=last.min(self.count.saturating_sub(1)));
+                    if last >= self.count && to.texts.variable(selector.span).is_some() {
+                        beyond.push(selector);
+                    }
+                }
                 None => good = false,
             }
         }
         peers.retain(|peer| *peer < self.count);
+        self.warn_beyond(&beyond, to);
         (peers, good)
+    }
+
+    /// What a variable asks for beyond the count. The file's own ranges are clipped without a word: that is what COUNT is
+    /// for.
+    fn warn_beyond(&self, beyond: &[&At<Selector>], to: &mut Reader) {
+        let Some(first) = beyond.first() else { return };
+        let shown = 8;
+        let mut names: Vec<_> = beyond.iter().take(shown).map(|s| format!("`{}`", s.value.0)).collect();
+        if beyond.len() > shown {
+            names.push("...".to_owned());
+        }
+        let last = self.name(self.count.saturating_sub(1));
+        let message = format!("what is beyond {last}, the last peer, is dropped of {}", names.join(", "));
+        to.report(Problem::warning("dropped", first.span, message));
     }
 
     fn range(&self, selector: &At<Selector>, to: &mut Reader) -> Option<(u32, u32)> {

@@ -40,7 +40,7 @@ pub(crate) struct EdgeSet {
 
 /// The rooms of the plan; those that COUNT leaves empty are dropped.
 pub(crate) fn rooms(rooms: &At<Vec<At<Room>>>, context: &Context, to: &mut Reader) -> Vec<Members> {
-    if rooms.value.is_empty() && !rooms.bad {
+    if rooms.value.is_empty() && !rooms.bad && to.lost.is_empty() {
         let help = "add `[[rooms]]` with a `name` and `peers = [\"*\"]`";
         to.report(Problem::error("no-room", context.file, "there is no room").help(help));
     }
@@ -54,7 +54,6 @@ pub(crate) fn rooms(rooms: &At<Vec<At<Room>>>, context: &Context, to: &mut Reade
             let message = format!("there is already a room `{name}`");
             let problem = Problem::error("duplicate-name", room.name.span, message);
             to.report(problem.related(first, "here").help("give it another name"));
-            continue;
         }
         if peers.is_empty() {
             if good {
@@ -73,7 +72,9 @@ pub(crate) fn rooms(rooms: &At<Vec<At<Room>>>, context: &Context, to: &mut Reade
 /// The edges of the plan; those that COUNT leaves without peers are dropped. The flag is false where some edge was not
 /// understood.
 pub(crate) fn edges(edges: &At<Vec<At<Edge>>>, context: &Context, to: &mut Reader) -> (Vec<EdgeSet>, bool) {
-    let mut all_good = !edges.bad || edges.value.iter().any(|edge| edge.bad);
+    // Edges that could not be parsed may be all of them.
+    let lost = edges.value.is_empty() && !to.lost.is_empty();
+    let mut all_good = !lost && (!edges.bad || edges.value.iter().any(|edge| edge.bad));
     let mut sets = Vec::new();
     for At { value: edge, .. } in &edges.value {
         let (peers, understood) = context.numbering.select(&edge.peers.value, to);
@@ -219,6 +220,7 @@ pub(crate) fn songs(
             } else if let Some(room) = rooms.iter().find(|room| room.name.as_str() == text) {
                 wanted.insert(&room.name);
             } else if !written.bad
+                && (!written.value.is_empty() || to.lost.is_empty())
                 && written.value.iter().all(|room| room.value.name.value.0.as_str() != text)
             {
                 let names = written.value.iter().map(|room| room.value.name.value.0.as_str());
