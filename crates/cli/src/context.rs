@@ -142,6 +142,16 @@ impl Context {
         Ok(Local::new(State::new(State::default_root()?, mesh)))
     }
 
+    /// What to say of a mesh that was named and that this state root has never seen.
+    #[expect(clippy::unused_self, reason = "like `backend`")]
+    pub(crate) fn unseen(&self, which: &Which) -> anyhow::Result<Option<String>> {
+        let Some(name) = &which.name else { return Ok(None) };
+        let state = State::new(State::default_root()?, name.clone());
+        // What cannot be looked at is not called absent.
+        let absent = matches!(state.dir().try_exists(), Ok(false));
+        Ok(absent.then(|| format!("there is no mesh {name} in {}", state.root().display())))
+    }
+
     /// The mesh that is meant, if it runs.
     pub(crate) async fn running(&self, which: &Which) -> anyhow::Result<Option<Running>> {
         let backend = self.backend(self.mesh(which)?)?;

@@ -8,7 +8,7 @@ use std::fmt;
 pub(crate) const OK: u8 = 0;
 /// What was checked does not hold, or what was asked for failed.
 pub(crate) const FAILED: u8 = 1;
-/// The command line itself is wrong (clap's own code).
+/// The command line itself is wrong (clap's own code), or names what the mesh does not have.
 pub(crate) const USAGE: u8 = 2;
 /// The topology file, or a variable on top of it, is wrong (`EX_USAGE`).
 pub(crate) const TOPOLOGY: u8 = 64;
@@ -28,7 +28,7 @@ pub(crate) const HELP: &str = "\
 Exit codes:
   0    done; what was checked holds
   1    what was checked does not hold, or what was asked for failed
-  2    wrong command line
+  2    wrong command line, or a peer or room in it that the mesh does not have
   64   topology.toml, or a variable on top of it, is wrong
   66   a file to be read is not there
   69   the mesh, one of its parts or a program that is needed is not there
@@ -82,7 +82,10 @@ impl std::error::Error for Failure {}
 
 /// The failure of a file that cannot be written.
 pub(crate) fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> anyhow::Error {
-    Failure::new(CANNOT_WRITE, format!("cannot write {}: {error}", path.display())).into()
+    // A temporary file's error ends with its name, which tells nobody anything: it stands for `path`.
+    let error = error.to_string();
+    let why = error.split_once(" at path \"").map_or(error.as_str(), |(why, _)| why);
+    Failure::new(CANNOT_WRITE, format!("cannot write {}: {why}", path.display())).into()
 }
 
 /// The code of an error.
@@ -108,6 +111,13 @@ mod tests {
         {
             assert!(HELP.lines().any(|line| line.trim_start().starts_with(&format!("{code} "))), "{code}");
         }
+    }
+
+    #[test]
+    fn no_temporary_name_is_shown() {
+        let named = tempfile::NamedTempFile::new_in("/no/such/folder").err().unwrap();
+        let text = cannot_write(std::path::Path::new("/no/such/folder/x"), &named).to_string();
+        assert_eq!(text, "cannot write /no/such/folder/x: No such file or directory (os error 2)");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use hyper::{HeaderMap, Request, StatusCode, body::Bytes, header::HOST};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
+use crate::exit::{self, Failure};
+
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(2);
 
@@ -77,6 +79,22 @@ pub(crate) async fn get(
         .with_context(|| format!("no whole answer to http://{to}{target} within {} s", deadline.as_secs()))?
 }
 
+/// [`get`] from a running mesh's signalling server; where it can't be reached, the error says what that means.
+pub(crate) async fn from_server(
+    server: SocketAddr,
+    target: &str,
+    limit: usize,
+    deadline: Duration,
+) -> anyhow::Result<Answer> {
+    get(server, target, limit, deadline).await.map_err(|error| {
+        let message = format!(
+            "the mesh's signalling server does not answer: {error:#}; `hopcast status` shows what runs, `hopcast up` \
+             starts what does not"
+        );
+        Failure::new(exit::UNAVAILABLE, message).into()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +125,18 @@ mod tests {
         assert_eq!((answer.header("via"), &answer.body[..]), ("1.1 peer-1", &b"hello"[..]));
         let to = server(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello").await;
         assert!(get(to, "/x", 64, SECOND).await.unwrap_err().to_string().contains("broke off"));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_gone_is_named_with_what_to_do() {
+        let to = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let error = from_server(to, "/x", 16, SECOND).await.unwrap_err();
+        assert_eq!(exit::code(&error), exit::UNAVAILABLE);
+        let text = error.to_string();
+        for part in ["signalling server does not answer", &to.to_string(), "`hopcast status`", "`hopcast up`"]
+        {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[tokio::test]

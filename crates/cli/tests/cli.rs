@@ -154,7 +154,7 @@ fn a_path_of_the_plan_is_explained_room_by_room() {
     assert_eq!(object["live"], false);
     assert_eq!(object["rooms"][0]["path"], serde_json::json!(["peer-1", "peer-2", "peer-3"]));
     let run = hopcast.run(&["path", "peer-1", "peer-9"]);
-    assert_eq!(run.code, 1);
+    assert_eq!(run.code, 2);
     assert!(run.stderr.contains("peer-1..peer-5"), "{}", run.stderr);
 }
 

@@ -31,11 +31,12 @@ struct Answer<'a> {
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
     let mesh = context.mesh(&arguments.which)?;
     let backend = context.backend(mesh.clone())?;
+    let unseen = context.unseen(&arguments.which)?;
     let progress = Progress::new();
     let destroyed = backend.destroy(arguments.purge, &progress).await?;
     drop(progress);
     if destroyed.stopped.is_empty() && destroyed.orphans.is_empty() {
-        context.out.line(format_args!("mesh {mesh} was not running"));
+        context.out.line(unseen.unwrap_or_else(|| format!("mesh {mesh} was not running")));
     } else {
         let stopped = count(destroyed.stopped.len(), "node");
         context.out.line(format_args!("mesh {mesh} is down: {stopped} stopped"));

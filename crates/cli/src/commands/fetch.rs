@@ -65,6 +65,8 @@ impl std::str::FromStr for Reference {
 
 #[derive(Serialize)]
 struct Answered<'a> {
+    #[serde(skip)]
+    what: &'a Reference,
     song: &'a SongName,
     rendition: &'a RenditionName,
     via: &'a PeerName,
@@ -75,6 +77,17 @@ struct Answered<'a> {
     parts: &'a [Part],
 }
 
+impl Answered<'_> {
+    /// What follows the rendition in the summary: the segment, or that nobody named the rendition.
+    fn which(&self) -> String {
+        match (self.what.sequence, &self.what.rendition) {
+            (Some(sequence), _) => format!("/{sequence}"),
+            (None, None) => " (its best rendition)".to_owned(),
+            (None, Some(_)) => String::new(),
+        }
+    }
+}
+
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
     let to_stdout = arguments.output == Path::new("-");
     if to_stdout && context.out.is_json() {
@@ -83,7 +96,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     let plan = context.must_run(&arguments.which).await?.plan;
     let peer = plan
         .peer(arguments.via.as_str())
-        .ok_or_else(|| Failure::new(exit::FAILED, super::path::unknown_peer(&plan, &arguments.via)))?;
+        .ok_or_else(|| Failure::new(exit::USAGE, super::path::unknown_peer(&plan, &arguments.via)))?;
     let player = Player::new(peer.local, &arguments.what.song, &plan.limits);
     let begin = Instant::now();
 
@@ -113,6 +126,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     target.finish(&arguments.output)?;
 
     let answer = Answered {
+        what: &arguments.what,
         song: &arguments.what.song,
         rendition: &rendition,
         via: &arguments.via,
@@ -202,9 +216,10 @@ fn print(out: &Output, answer: &Answered<'_>, to_stdout: bool) {
     }
     let file = if to_stdout { "stdout".into() } else { answer.file.display().to_string() };
     line(format!(
-        "{}/{} through {}: {} in {:.2} s to {file}",
+        "{}/{}{} through {}: {} in {:.2} s to {file}",
         answer.song,
         answer.rendition,
+        answer.which(),
         answer.via,
         bytes(answer.bytes),
         answer.seconds

@@ -77,6 +77,7 @@ struct Link {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
+    let format = format(arguments)?;
     let (plan, server) = if arguments.plan {
         (context.plan()?, None)
     } else {
@@ -96,7 +97,6 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         overlay.path = shortest;
     }
 
-    let format = format(arguments)?;
     let text = dot(&plan, &overlay);
     let picture = match format {
         Format::Dot => text.into_bytes(),
@@ -142,13 +142,16 @@ fn format(arguments: &Arguments) -> anyhow::Result<Format> {
         Some("dot" | "gv") => Format::Dot,
         Some("svg") => Format::Svg,
         Some("png") => Format::Png,
-        _ => bail!("{} ends neither in .dot nor .svg nor .png; say --format", file.display()),
+        _ => {
+            let message = format!("{} ends neither in .dot nor .svg nor .png; say --format", file.display());
+            return Err(Failure::new(exit::USAGE, message).into());
+        }
     })
 }
 
 /// What the signalling server sees now.
 async fn overlay(server: SocketAddr) -> anyhow::Result<Overlay> {
-    let answer = http::get(server, "/api/graph", GRAPH, Duration::from_secs(10)).await?;
+    let answer = http::from_server(server, "/api/graph", GRAPH, Duration::from_secs(10)).await?;
     if !answer.status.is_success() {
         bail!("http://{server}/api/graph: {} {}", answer.status, answer.sentence());
     }

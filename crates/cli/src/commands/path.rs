@@ -93,14 +93,16 @@ pub(crate) async fn ways(
 ) -> anyhow::Result<Vec<Way>> {
     for peer in [from, to] {
         if plan.peer(peer.as_str()).is_none() {
-            return Err(Failure::new(exit::FAILED, unknown_peer(plan, peer)).into());
+            return Err(Failure::new(exit::USAGE, unknown_peer(plan, peer)).into());
         }
     }
     let rooms: Vec<&Room> = match room {
         None => plan.rooms.iter().collect(),
-        Some(name) => vec![plan.room(name.as_str()).with_context(|| {
+        Some(name) => vec![plan.room(name.as_str()).ok_or_else(|| {
             let names: Vec<_> = plan.rooms.iter().map(|room| room.name.to_string()).collect();
-            format!("`{name}` is not a room of mesh {}; its rooms are {}", plan.mesh, names.join(", "))
+            let names = names.join(", ");
+            let message = format!("`{name}` is not a room of mesh {}; its rooms are {names}", plan.mesh);
+            Failure::new(exit::USAGE, message)
         })?],
     };
 
@@ -131,7 +133,7 @@ async fn way(
     if let Some(server) = server {
         // Names need no escaping: that is what they are restricted for.
         let target = format!("/api/path?room={}&from={from}&to={to}", room.name);
-        let answer = http::get(server, &target, 1 << 20, Duration::from_secs(5)).await?;
+        let answer = http::from_server(server, &target, 1 << 20, Duration::from_secs(5)).await?;
         let live: Live = serde_json::from_slice(&answer.body).with_context(|| {
             format!("http://{server}{target} answered {} {}", answer.status, answer.sentence())
         })?;

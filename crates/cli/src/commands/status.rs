@@ -8,7 +8,7 @@ use hopcast_deploy::{Backend as _, NodeRole, NodeState, NodeStatus, Status};
 
 use crate::{
     context::{Context, Which},
-    exit,
+    exit::{self, Failure},
     output::{bytes, count, table},
 };
 
@@ -32,6 +32,9 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     let backend = context.backend(context.mesh(&arguments.which)?)?;
     let (status, interrupted) = loop {
         let status = backend.status().await?;
+        if let Some(unseen) = context.unseen(&arguments.which)? {
+            return Err(Failure::new(exit::UNAVAILABLE, unseen).with("mesh", &status.mesh).into());
+        }
         if arguments.watch && context.out.is_terminal() {
             // Home, then clear what is below: no flicker.
             context.out.human(format_args!("\x1b[H\x1b[J{}", text(&status, arguments.all)));
@@ -117,6 +120,10 @@ fn text(status: &Status, all: bool) -> String {
         })
         .collect();
     indent(&mut text, &table(&rooms));
+    // Every mesh has a room: the server alone knows who is in it.
+    if rooms.is_empty() {
+        let _ = writeln!(text, "  rooms: unknown, the signalling server does not answer");
+    }
     let edges: Vec<_> = status
         .replication
         .iter()
