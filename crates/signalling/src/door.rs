@@ -129,7 +129,8 @@ impl Door {
         else {
             return Ok(refuse(StatusCode::NOT_FOUND, "not found; peers are at /p/<peer>/\n"));
         };
-        let Some(endpoint) = self.peers().get(peer).cloned() else {
+        let peer = peer.to_owned();
+        let Some(endpoint) = self.peers().get(peer.as_str()).cloned() else {
             return Ok(refuse(StatusCode::NOT_FOUND, "there is no such peer; / lists them\n"));
         };
         if rest.is_empty() && !path.ends_with('/') {
@@ -144,7 +145,7 @@ impl Door {
             Some(query) => format!("/{rest}?{query}"),
             None => format!("/{rest}"),
         };
-        Ok(proxy::forward(&endpoint, &target, request).await)
+        Ok(proxy::forward(&peer, &endpoint, &target, request).await)
     }
 }
 

@@ -26,10 +26,15 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 ];
 
 /// Passes a request on; whatever goes wrong before the answer's head is a 502 or 504 with the reason.
-pub(super) async fn forward(endpoint: &str, target: &str, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn forward(
+    peer: &str,
+    endpoint: &str,
+    target: &str,
+    request: Request<Incoming>,
+) -> Response<Body> {
     match exchange(endpoint, target, request).await {
         Ok(response) => response,
-        Err((status, reason)) => refuse(status, format!("{endpoint}: {reason}\n")),
+        Err((status, reason)) => refuse(status, format!("{peer} does not answer at {endpoint}: {reason}\n")),
     }
 }
 
