@@ -120,10 +120,7 @@ impl Keeper {
             }
             keeper.nodes.ended(&name, postmaster, || {
                 let last = logs::last_line(&keeper.dir, &name);
-                last.map_or_else(
-                    || "its postmaster ended".into(),
-                    |line| format!("its postmaster ended: {line}"),
-                )
+                ended(last.as_deref())
             });
         });
     }
@@ -135,5 +132,36 @@ impl Keeper {
         running.stop().await?;
         self.nodes.wait_ended(name).await;
         Ok(())
+    }
+}
+
+/// Why a server ended, by the last line of its log. It is no child of the keeper, so no exit status says so; but whenever
+/// it can, it says at its end that it is shut down, and its processes notice where it could not.
+fn ended(last: Option<&str>) -> String {
+    match last {
+        Some(line)
+            if line.contains("unexpected postmaster exit")
+                || line.contains("FATAL:  terminating connection")
+                || line.contains("FATAL: terminating connection") =>
+        {
+            "killed: its postmaster was gone without a shutdown".to_owned()
+        }
+        Some(line) => format!("its postmaster ended: {line}"),
+        None => "its postmaster ended".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ended;
+
+    #[test]
+    fn what_a_killed_server_s_processes_log_is_not_repeated() {
+        let killed = ended(Some(
+            "2026-01-01 00:00:00.000 UTC [7] FATAL:  terminating connection due to unexpected postmaster exit",
+        ));
+        assert_eq!(killed, "killed: its postmaster was gone without a shutdown");
+        let own = "LOG:  database system is shut down";
+        assert!(ended(Some(own)).ends_with(own));
     }
 }
