@@ -41,7 +41,7 @@ pub struct Report {
     pub floor_seconds: f64,
     /// `up_seconds / floor_seconds`.
     pub ratio: f64,
-    /// What all peers together take of one core while nothing happens, in per cent, over [`IDLE_SECONDS`] of the last round.
+    /// What all peers together take of one core while nothing happens, in per cent, over 10 s of the last round.
     pub idle_cpu_percent: f64,
     /// Every round of `up`.
     pub up_all: Vec<f64>,

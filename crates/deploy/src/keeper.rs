@@ -1,11 +1,11 @@
 //! The keeper: the one process that owns all others of a mesh. `hopcast up` starts it as `hopcast keeper --dir DIR`.
 //!
-//! It runs as an unprivileged user, holds the mesh's lock, and answers on `<dir>/keeper.sock` ([`crate::wire`]). Its standard
+//! It runs as an unprivileged user, holds the mesh's lock, and answers on `<dir>/keeper.sock` (`wire.rs`). Its standard
 //! input is the tie to the `up` that started it: at its end (Ctrl-C and SIGKILL of `up` alike) it stops everything in
 //! order; the line `detach` unties it. It does not revive what dies: `status` shows it, and the next `up` heals it.
 //!
 //! Tasks, all on one thread: this module's loop (accepts, watches the tie, signals, and log sizes), one for each connection,
-//! one for each process that it waits for. Whatever changes the mesh holds [`Keeper::changing`]. The warden, a process of
+//! one for each process that it waits for. Whatever changes the mesh holds `Keeper::changing`. The warden, a process of
 //! its own, ends what is left if the keeper itself is killed.
 
 mod apply;

@@ -29,9 +29,9 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Programs => "programs staged",
+            Self::Programs => "programs in place",
             Self::Databases => "databases up",
-            Self::Processes => "processes started",
+            Self::Processes => "processes up",
             Self::Connected => "peers connected",
             Self::Replicating => "edges replicating",
             Self::Songs => "songs stored",

@@ -34,7 +34,7 @@ impl std::fmt::Debug for Admin {
 }
 
 impl Admin {
-    /// Connects as the superuser that `access` names, within [`CONNECT_DEADLINE`].
+    /// Connects as the superuser that `access` names, within 10 s.
     pub async fn connect(access: &DatabaseAccess) -> Result<Self, Error> {
         let connection = Connection::open(access, None, "hopcast", CONNECT_DEADLINE).await?;
         let admin = Self { connection, name: access.name.clone(), database: access.database.clone() };

@@ -38,7 +38,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Connects from the given source address (the system's choice where there is none) within [`CONNECT_DEADLINE`].
+    /// Connects from the given source address (the system's choice where there is none) within 5 s.
     pub async fn connect(access: &DatabaseAccess, from: Option<IpAddr>) -> Result<Self, Error> {
         let connection = Connection::open(access, from, "hopcast-gateway", CONNECT_DEADLINE).await?;
         let client = &connection.client;

@@ -10,11 +10,11 @@ use crate::{cli::Cli, output::Output};
 #[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
-    /// source <(hopcast completions bash)
+    /// `source <(hopcast completions bash)`
     Bash,
-    /// hopcast completions zsh >"${fpath[1]}/_hopcast"
+    /// `hopcast completions zsh >"${fpath[1]}/_hopcast"`
     Zsh,
-    /// hopcast completions fish >~/.config/fish/completions/hopcast.fish
+    /// `hopcast completions fish >~/.config/fish/completions/hopcast.fish`
     Fish,
 }
 
