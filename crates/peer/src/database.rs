@@ -20,8 +20,11 @@ use crate::{
     gateway::{Answer, Source, SourceError},
 };
 
-/// After a failed connect nobody tries again for this long: reads fail at once, so that the requester goes elsewhere.
+/// After a connect that failed slowly nobody tries again for this long: reads fail at once, so that the requester goes
+/// elsewhere.
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
+/// A refusal within this time costs the next reader nothing: it tries again, since the database may have come up.
+const QUICK: Duration = Duration::from_millis(50);
 /// Slowest pace of the first connect's tries.
 const SLOWEST: Duration = Duration::from_secs(5);
 
@@ -74,11 +77,12 @@ impl Database {
         if self.failed.get().is_some_and(|at| at.elapsed() < AFTER_FAILURE) {
             return Err(SourceError("not connected".to_owned()));
         }
+        let began = Instant::now();
         // Whoever waits may give up in the middle; that counts as a failure too.
-        self.failed.set(Some(Instant::now()));
+        self.failed.set(Some(began));
         let gateway = Gateway::connect(&self.access, self.from).await;
         let gateway = Rc::new(gateway.map_err(|error| {
-            self.failed.set(Some(Instant::now()));
+            self.failed.set((began.elapsed() > QUICK).then(Instant::now));
             SourceError(error.to_string())
         })?);
         self.failed.set(None);
