@@ -30,7 +30,7 @@ need() {
 
 # PostgreSQL's server programs are not on Debian's PATH.
 find_command() {
-    command -v "$1" 2>/dev/null || ls -d /usr/lib/postgresql/*/bin/"$1" 2>/dev/null | grep . || return 1
+    command -v "$1" 2>/dev/null || compgen -G "/usr/lib/postgresql/*/bin/$1"
 }
 
 need_rust() {
@@ -51,4 +51,24 @@ build_release() {
             cargo build --locked --profile peer --target "$host" -p hopcast-peer >&2 || die "the build failed"
     bin=$out/release
     ln -sf "$out/peer/hopcast-peer" "$bin/hopcast-peer"
+}
+
+# The command `hopcast` for scripts that only need one: what was built here, else what PATH has, else a build. Sets $hopcast.
+find_hopcast() {
+    local host
+    host=$(rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+    for hopcast in "${HOPCAST_BIN_DIR:-/nonexistent}/hopcast" "${CARGO_TARGET_DIR:-$root/target}/$host/release/hopcast" "$(command -v hopcast)"; do
+        [ -x "$hopcast" ] && return
+    done
+    need_rust
+    say "hopcast is missing: building it (release, static)"
+    build_release
+    hopcast=$bin/hopcast
+}
+
+# need_docker ELSE: a Docker Engine that answers, or an end that says what to do; ELSE is one more way out, or empty.
+need_docker() {
+    command -v docker >/dev/null || die "the docker command is missing (Debian: apt-get install docker.io)"
+    timeout 20 docker version --format '{{.Server.Version}}' >/dev/null 2>&1 ||
+        die "Docker does not answer at ${DOCKER_HOST:-unix:///var/run/docker.sock}: start it (systemctl start docker, or dockerd &)$1"
 }
