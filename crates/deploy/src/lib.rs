@@ -10,6 +10,7 @@
 pub mod access;
 mod account;
 pub mod backend;
+mod databases;
 pub mod error;
 #[cfg(test)]
 mod fixture;

@@ -5,7 +5,7 @@
 
 mod apply;
 mod client;
-mod databases;
+mod clusters;
 mod destroy;
 mod launch;
 mod logs;

@@ -1,11 +1,16 @@
-//! One connection to a database: dialled from a given address, within a deadline, and gone when dropped.
+//! One connection to a database: dialled from a given address, within a deadline, and gone when dropped. A host that begins
+//! with `/` is the directory of a Unix socket, as PostgreSQL's own clients understand it.
 //!
 //! The driver's connection runs in a task of its own that [`Connection`] owns.
 
 use std::{io, net::IpAddr, net::SocketAddr, time::Duration};
 
 use hopcast_protocol::DatabaseAccess;
-use tokio::{net::TcpSocket, task::JoinHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpSocket, UnixStream},
+    task::JoinHandle,
+};
 use tokio_postgres::{Client, NoTls};
 
 use crate::error::{Error, explain, within};
@@ -36,11 +41,22 @@ impl Connection {
     }
 
     async fn dial(access: &DatabaseAccess, from: Option<IpAddr>, application: &str) -> Result<Self, Error> {
-        let address = || format!("{}:{}", access.host, access.port);
         let unreachable =
-            |error| Error::Unreachable { name: access.name.to_string(), address: address(), error };
+            |error| Error::Unreachable { name: access.name.to_string(), address: address(access), error };
+        if access.host.starts_with('/') {
+            let stream = dial_unix(&access.host, access.port).await.map_err(unreachable)?;
+            return Self::start(access, stream, application).await;
+        }
         let stream = dial(&access.host, access.port, from).await.map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
+        Self::start(access, stream, application).await
+    }
+
+    /// Authenticates over an open stream, and starts the task.
+    async fn start<S>(access: &DatabaseAccess, stream: S, application: &str) -> Result<Self, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let mut config = tokio_postgres::Config::new();
         config
             .user(&access.user)
@@ -49,7 +65,7 @@ impl Connection {
             .application_name(application);
         let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|error| {
             let detail = explain(&error);
-            Error::Refused { name: access.name.to_string(), address: address(), detail, error }
+            Error::Refused { name: access.name.to_string(), address: address(access), detail, error }
         })?;
         let name = access.name.clone();
         let task = tokio::spawn(async move {
@@ -69,6 +85,17 @@ impl Connection {
     pub(crate) fn abort(&self) {
         self.task.abort();
     }
+}
+
+fn address(access: &DatabaseAccess) -> String {
+    format!("{}:{}", access.host, access.port)
+}
+
+/// Through a descriptor of the directory: the path of a Unix socket may have 107 bytes only.
+async fn dial_unix(directory: &str, port: u16) -> io::Result<UnixStream> {
+    use std::os::fd::AsRawFd as _;
+    let handle = std::fs::File::open(directory)?;
+    UnixStream::connect(format!("/proc/self/fd/{}/.s.PGSQL.{port}", handle.as_raw_fd())).await
 }
 
 async fn dial(host: &str, port: u16, from: Option<IpAddr>) -> io::Result<tokio::net::TcpStream> {

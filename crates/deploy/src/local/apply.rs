@@ -5,9 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use hopcast_protocol::MeshSecret;
 use hopcast_topology::Plan;
 
-use super::{Local, client::Client, databases, launch, preflight, ready, settled};
+use super::{Local, client::Client, clusters, launch, preflight, ready, settled};
 use crate::{
-    Applied, Changes, Error, Progress, State, Step,
+    Applied, Changes, Error, Progress, State, Step, databases,
     postgres::Postgres,
     programs::{self, Programs},
     render::{self, Loopback},
@@ -81,7 +81,7 @@ async fn make_so(state: &State, desired: &Desired, progress: &dyn Progress) -> R
     let mut changes = client.apply(desired, progress).await?;
     let (access, plan) = (super::access(state, desired)?, &desired.plan);
     let data = async {
-        let mut databases = databases::set_up(plan, &access).await?;
+        let mut databases = databases::set_up(plan, &access, plan.origin.local).await?;
         let songs = databases.ingest(plan, &access.secret, progress).await?;
         databases.replicate(plan, progress).await?;
         Ok::<_, Error>(songs)
@@ -130,7 +130,7 @@ fn desired(plan: &Plan, secret: &MeshSecret, postgres: Postgres, staged: &Staged
         plan: plan.clone(),
         superuser_password: databases::superuser_password(plan, secret)?,
         postgres,
-        databases: databases::clusters(plan),
+        databases: clusters::of(plan),
         signalling_program: staged.signalling.clone(),
         signalling: render::signalling(plan, secret, &Loopback),
         peer_program: staged.peer.clone(),

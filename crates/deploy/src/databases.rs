@@ -1,17 +1,16 @@
-//! The databases of a mesh whose servers run: schema, roles, replication, songs.
+//! The databases of a mesh whose servers run: schema, roles, replication, songs. The same on every backend.
 
-use std::{io::Read as _, path::Path, time::Duration};
+use std::{io::Read as _, net::SocketAddr, path::Path, time::Duration};
 
 use futures_util::future::try_join_all;
 use hopcast_protocol::{DatabaseName, MeshSecret};
 use hopcast_store::{
-    Admin, EdgeSetup, Ingested, OriginSetup, Prepared, hba,
+    Admin, EdgeSetup, Ingested, OriginSetup, Prepared,
     roles::{GATEWAY, READER, REPL},
-    settings,
 };
 use hopcast_topology::Plan;
 
-use crate::{Access, Error, Progress, Step, error::Doing as _, wire};
+use crate::{Access, Error, Progress, Step, error::Doing as _};
 
 /// How long a server that has just started may refuse.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -23,37 +22,8 @@ const CARRY: Duration = Duration::from_secs(60);
 /// Most bytes of a password file that are read.
 const PASSWORD: u64 = 4096;
 
-/// The clusters of a plan, the origin first.
-pub(super) fn clusters(plan: &Plan) -> Vec<wire::Cluster> {
-    // Who deploys, and the edges' own servers, dial from the system's choice: on loopback that is 127.0.0.1.
-    let here = [hba::Block::from(std::net::IpAddr::from([127, 0, 0, 1]))];
-    let owner = hba::Owner {
-        database: &plan.postgres.database,
-        user: &plan.postgres.user,
-        from: &here,
-        socket: false,
-    };
-    let cluster = |name: &DatabaseName, listen: std::net::SocketAddr, hba: String, purpose| wire::Cluster {
-        name: name.clone(),
-        listen,
-        user: plan.postgres.user.clone(),
-        hba,
-        settings: settings::text(purpose, settings::Listen::Addresses(&[listen.ip()]), Some(listen.port())),
-    };
-    let gateways = plan.edges.iter().map(|edge| edge.peers.len() as u32).sum();
-    let purpose = settings::Purpose::Origin { edges: plan.edges.len() as u32, gateways };
-    let origin = cluster(&plan.origin.name, plan.origin.local, hba::origin(&owner, &here), purpose);
-    let edges = plan.edges.iter().map(|edge| {
-        let addresses: Vec<_> =
-            edge.peers.iter().filter_map(|peer| Some(plan.peer(peer.as_str())?.local.ip())).collect();
-        let purpose = settings::Purpose::Edge { gateways: edge.peers.len() as u32 };
-        cluster(&edge.name, edge.local, hba::edge(&owner, &addresses), purpose)
-    });
-    std::iter::once(origin).chain(edges).collect()
-}
-
 /// The superuser's password: POSTGRES_PASSWORD, else the file's `password_file`, else derived from the secret.
-pub(super) fn superuser_password(plan: &Plan, secret: &MeshSecret) -> Result<String, Error> {
+pub(crate) fn superuser_password(plan: &Plan, secret: &MeshSecret) -> Result<String, Error> {
     if let Ok(password) = std::env::var("POSTGRES_PASSWORD")
         && !password.is_empty()
     {
@@ -77,13 +47,14 @@ fn read_password(path: &Path) -> Result<String, Error> {
 }
 
 /// The operator's connections.
-pub(super) struct Databases {
-    pub(super) origin: Admin,
-    pub(super) edges: Vec<(DatabaseName, Admin)>,
+pub(crate) struct Databases {
+    pub(crate) origin: Admin,
+    pub(crate) edges: Vec<(DatabaseName, Admin)>,
 }
 
-/// Creates and migrates what is missing, sets roles and replication.
-pub(super) async fn set_up(plan: &Plan, access: &Access) -> Result<Databases, Error> {
+/// Creates and migrates what is missing, sets roles and replication. `origin_at` is where the edges' own servers reach the
+/// origin, which need not be where we do.
+pub(crate) async fn set_up(plan: &Plan, access: &Access, origin_at: SocketAddr) -> Result<Databases, Error> {
     let all = std::iter::once(&access.origin).chain(&access.edges);
     try_join_all(all.map(|access| Admin::ensure_database(access, CONNECT))).await?;
     let (mut origin, edges) = tokio::try_join!(
@@ -101,7 +72,8 @@ pub(super) async fn set_up(plan: &Plan, access: &Access) -> Result<Databases, Er
             reader_password: &reader_password,
         })
         .await?;
-    let shared = &origin;
+    let (shared, origin_host) = (&origin, origin_at.ip().to_string());
+    let origin_host = origin_host.as_str();
     let set_up = access.edges.iter().zip(edges).map(|(at, mut edge)| {
         let gateway_password = access.secret.password(at.name.as_str(), GATEWAY);
         let (repl_password, reader_password) = (&repl_password, &reader_password);
@@ -109,8 +81,8 @@ pub(super) async fn set_up(plan: &Plan, access: &Access) -> Result<Databases, Er
             let setup = EdgeSetup {
                 mesh: &plan.mesh,
                 edge: &at.name,
-                origin_host: &access.origin.host,
-                origin_port: access.origin.port,
+                origin_host,
+                origin_port: origin_at.port(),
                 origin_database: &access.origin.database,
                 repl_password,
                 reader_password,
@@ -126,7 +98,7 @@ pub(super) async fn set_up(plan: &Plan, access: &Access) -> Result<Databases, Er
 
 impl Databases {
     /// Stores the plan's songs; the names of those that were not there, or not like this.
-    pub(super) async fn ingest(
+    pub(crate) async fn ingest(
         &mut self,
         plan: &Plan,
         secret: &MeshSecret,
@@ -166,7 +138,7 @@ impl Databases {
     }
 
     /// Waits until every edge replicates and has all songs.
-    pub(super) async fn replicate(&self, plan: &Plan, progress: &dyn Progress) -> Result<(), Error> {
+    pub(crate) async fn replicate(&self, plan: &Plan, progress: &dyn Progress) -> Result<(), Error> {
         let total = self.edges.len() as u64;
         let done = std::sync::atomic::AtomicU64::new(0);
         progress.step(Step::Replicating, 0, total);
@@ -188,20 +160,6 @@ impl Databases {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::plan;
-
-    #[test]
-    fn an_edge_admits_its_own_gateways_and_the_origin_no_peer() {
-        let clusters = clusters(&plan());
-        let names: Vec<_> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
-        assert_eq!(names, ["origin-db", "edge-db-a", "edge-db-b"]);
-        assert!(!clusters[0].hba.contains("127.80.240."), "{}", clusters[0].hba);
-        assert!(clusters[1].hba.contains("127.80.240.1/32") && !clusters[1].hba.contains("127.80.240.3/32"));
-        assert!(clusters[2].hba.contains("127.80.240.3/32") && !clusters[2].hba.contains("127.80.240.1/32"));
-        for cluster in &clusters {
-            assert!(cluster.settings.contains(&format!("listen_addresses = '{}'", cluster.listen.ip())));
-        }
-    }
 
     #[test]
     fn a_password_files_first_line_counts() {
