@@ -1,5 +1,7 @@
 //! Everything under HTTP but the WebSocket: health, metrics, and the rooms as JSON, DOT and events.
 
+use std::collections::HashSet;
+
 use hopcast_protocol::{ErrorCode, PeerName, RoomName, RouteId};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, StreamBody};
@@ -90,8 +92,14 @@ fn dot(rooms: &[GraphView]) -> String {
             let style = if peer.connected { "" } else { ", style=dashed" };
             let _ = writeln!(text, "    \"{0}/{1}\" [label=\"{1}\"{style}];", room.name, peer.name);
         }
+        let away: HashSet<_> =
+            room.peers.iter().filter(|peer| !peer.connected).map(|peer| &peer.name).collect();
         for link in &room.links {
-            let style = if link.up { "" } else { " [style=dashed, color=red]" };
+            let style = match link.up {
+                false => " [style=dashed, color=red]",
+                true if away.contains(&link.a) || away.contains(&link.b) => " [style=dashed, color=gray]",
+                true => "",
+            };
             let _ = writeln!(text, "    \"{0}/{1}\" -- \"{0}/{2}\"{style};", room.name, link.a, link.b);
         }
         text.push_str("  }\n");
@@ -167,8 +175,10 @@ mod tests {
             ],
             links: vec![LinkView { a: peer("a"), b: peer("b"), up: false }],
         };
-        let text = dot(&[room]);
+        let text = dot(std::slice::from_ref(&room));
         assert!(text.contains("\"rock/b\" [label=\"b\", style=dashed];"), "{text}");
         assert!(text.contains("\"rock/a\" -- \"rock/b\" [style=dashed, color=red];"), "{text}");
+        let text = dot(&[GraphView { links: vec![LinkView { up: true, ..room.links[0].clone() }], ..room }]);
+        assert!(text.contains("\"rock/a\" -- \"rock/b\" [style=dashed, color=gray];"), "{text}");
     }
 }

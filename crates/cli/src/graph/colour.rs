@@ -8,6 +8,8 @@ pub(super) const FAINT: &str = "#cbd5e1";
 pub(super) const EMULATED: &str = "#0891b2";
 /// Links that are down, peers that are away.
 pub(super) const DEAD: &str = "#dc2626";
+/// Links of dead peers: they would be up.
+pub(super) const DEAD_LINK: &str = "#f87171";
 /// A dead peer's inside.
 pub(super) const DEAD_FILL: &str = "#fee2e2";
 /// The highlighted way.

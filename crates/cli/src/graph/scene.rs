@@ -148,7 +148,7 @@ impl<'a> Scene<'a> {
             } else if self.overlay.is_down(&link.a, &link.b) {
                 (colour::DEAD, if stub { "5" } else { "1.8" }, if stub { "solid" } else { "dashed" })
             } else if dead {
-                (colour::FAINT, "0.9", "dotted")
+                (colour::DEAD_LINK, if stub { "3" } else { "1.2" }, if stub { "solid" } else { "dashed" })
             } else if !link.emulation.is_none() {
                 (colour::EMULATED, "1.6", "solid")
             } else {
