@@ -109,6 +109,10 @@ pub struct Limits {
     pub drain: Duration,
     /// A connection that sends no complete request head for this long is closed.
     pub head: Duration,
+    /// A reader of an answer (the events among them) that takes nothing for this long is cut.
+    pub stall: Duration,
+    /// The same at the door. Longer: a player that pauses stops reading, and expects to go on.
+    pub door_stall: Duration,
 }
 
 impl Default for Limits {
@@ -123,6 +127,8 @@ impl Default for Limits {
             connection: ConnectionLimits::default(),
             drain: Duration::from_secs(5),
             head: Duration::from_secs(15),
+            stall: Duration::from_secs(10),
+            door_stall: Duration::from_secs(300),
         }
     }
 }

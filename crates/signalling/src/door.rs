@@ -28,10 +28,13 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{config::Limits, server};
+use crate::{config::Limits, patient::Patient, server};
 
 /// The body of every answer: a text, or what the peer sends.
 type Body = UnsyncBoxBody<Bytes, hyper::Error>;
+
+/// Bytes that the kernel keeps for a player that does not read. Few, so that one who reads slowly is seen to read.
+const SEND_BUFFER: usize = 128 << 10;
 
 /// See the module.
 #[derive(Debug)]
@@ -40,6 +43,7 @@ pub struct Door {
     places: Arc<Semaphore>,
     most: u32,
     head: Duration,
+    stall: Duration,
 }
 
 impl Door {
@@ -50,6 +54,7 @@ impl Door {
             places: Arc::new(Semaphore::new(limits.door_connections)),
             most: limits.door_connections as u32,
             head: limits.head,
+            stall: limits.door_stall,
         };
         door.reload(config);
         door
@@ -99,12 +104,13 @@ impl Door {
         mut drain: watch::Receiver<bool>,
     ) {
         let _ = stream.set_nodelay(true);
+        let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER);
         let service = service_fn(|request| self.clone().answer(request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head)
             .max_buf_size(64 << 10)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Patient::new(stream, self.stall)), service);
         let mut connection = pin!(connection);
         tokio::select! {
             _ = &mut connection => {}

@@ -17,6 +17,7 @@ use crate::{
     api, connection,
     core::Dialect,
     hub::{Hub, Refusal, Session},
+    patient::Patient,
 };
 
 /// The body of every answer.
@@ -169,9 +170,9 @@ fn upgrade_required(sentence: &'static str) -> Response<Body> {
 /// The task of one WebSocket connection.
 async fn talk(hub: Arc<Hub>, upgrade: OnUpgrade, session: Session, permit: Arc<OwnedSemaphorePermit>) {
     let Ok(Ok(upgraded)) = timeout(UPGRADE, upgrade).await else { return };
-    // The bare socket again: its halves need no lock between them.
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-    let (read, write) = parts.io.into_inner().into_split();
+    // The bare socket again: its halves need no lock between them, and a WebSocket has its own deadline.
+    let Ok(parts) = upgraded.downcast::<TokioIo<Patient<TcpStream>>>() else { return };
+    let (read, write) = parts.io.into_inner().into_inner().into_split();
     // What the client sent behind its request head is read first.
     let read = std::io::Cursor::new(parts.read_buf).chain(read);
     let outbox = session.outbox();

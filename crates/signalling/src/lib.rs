@@ -3,7 +3,7 @@
 //! - [`core`]: one room as a machine without I/O.
 //! - [`frame`], [`outbox`], [`connection`]: WebSocket frames, what waits for a client, one client.
 //! - [`hub`]: all rooms, each behind its own lock; who may enter; [`events`] and [`metrics`] of what happens there.
-//! - [`server`], [`listener`]: sockets, signals, the drain. [`door`]: the way in for players.
+//! - [`server`], [`listener`], `patient`: sockets, signals, the drain, readers that take nothing. [`door`]: the way in for players.
 //! - [`config`], [`args`], [`error`], [`taken`]: what is read and checked before anything is bound.
 //!
 //! The data plane is not here: no song's byte passes this server but through the door.
@@ -22,6 +22,7 @@ pub mod hub;
 pub mod listener;
 pub mod metrics;
 pub mod outbox;
+mod patient;
 pub mod server;
 pub mod taken;
 mod topology;

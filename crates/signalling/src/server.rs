@@ -30,6 +30,7 @@ use crate::{
     http,
     hub::Hub,
     listener,
+    patient::Patient,
 };
 
 /// How often rooms look at the clock: a fraction of the 5 s between pings.
@@ -181,7 +182,7 @@ fn admit(
 ) {
     match places.clone().try_acquire_owned() {
         Ok(permit) => {
-            drop(tokio::spawn(serve(hub.clone(), stream, Arc::new(permit), drain.clone(), limits.head)));
+            drop(tokio::spawn(serve(hub.clone(), stream, Arc::new(permit), drain.clone(), *limits)));
         }
         Err(_) => drop(tokio::spawn(turn_away(stream))),
     }
@@ -193,16 +194,16 @@ async fn serve(
     stream: TcpStream,
     permit: Arc<OwnedSemaphorePermit>,
     mut drain: watch::Receiver<bool>,
-    head: Duration,
+    limits: Limits,
 ) {
     let _ = stream.set_nodelay(true);
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER);
     let service = service_fn(|request| ready(Ok::<_, Infallible>(http::answer(&hub, &permit, request))));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head)
+        .header_read_timeout(limits.head)
         .max_buf_size(16 << 10)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Patient::new(stream, limits.stall)), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     tokio::select! {

@@ -7,7 +7,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use hopcast_protocol::config::DoorConfig;
-use hopcast_signalling::config::Settings;
+use hopcast_signalling::config::{Limits, Settings};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Request, Response, StatusCode,
@@ -65,6 +65,10 @@ async fn peer(name: &'static str, sent: Arc<Semaphore>) -> SocketAddr {
 }
 
 async fn door(peers: &[(&str, SocketAddr)], connections: usize) -> Running {
+    door_with(peers, |limits| limits.door_connections = connections).await
+}
+
+async fn door_with(peers: &[(&str, SocketAddr)], change: impl FnOnce(&mut Limits)) -> Running {
     let mut config = config(vec![room("rock", &["peer-1", "peer-2"], &[("peer-1", "peer-2")])]);
     let endpoint = |(name, address): &(&str, SocketAddr)| (name.parse().unwrap(), address.to_string());
     config.door = Some(DoorConfig {
@@ -72,7 +76,7 @@ async fn door(peers: &[(&str, SocketAddr)], connections: usize) -> Running {
         peers: peers.iter().map(endpoint).collect(),
     });
     let mut settings = Settings::from_config(config).unwrap();
-    settings.limits.door_connections = connections;
+    change(&mut settings.limits);
     Running::with(&settings).await
 }
 
@@ -144,6 +148,41 @@ async fn a_player_that_does_not_read_stops_the_peer_and_one_that_goes_frees_it()
     drop((body, second));
     until("a place", async || request(door, "GET", "/p/peer-1/", &[]).await.0 == StatusCode::PARTIAL_CONTENT)
         .await;
+}
+
+#[tokio::test]
+async fn a_player_that_takes_nothing_for_too_long_loses_its_place_and_a_slow_one_keeps_it() {
+    let sent = Arc::new(Semaphore::new(0));
+    let address = peer("one", sent.clone()).await;
+    let server = door_with(&[("peer-1", address)], |limits| {
+        limits.door_connections = 1;
+        limits.door_stall = Duration::from_millis(400);
+    })
+    .await;
+    let door = server.door.unwrap();
+    // It reads now and then, less than what waits for it, until more than every buffer on the way has passed.
+    let mut body = send(door, "GET", "/p/peer-1/endless", &[]).await.into_body();
+    let mut read = 0;
+    while read < 16 << 20 {
+        read += soon("more", body.frame()).await.unwrap().unwrap().data_ref().unwrap().len();
+        if read % (1 << 20) < CHUNK {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    assert_eq!(
+        request(door, "GET", "/", &[]).await.0,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "it has the only place"
+    );
+    // Then it stops.
+    until("its place", async || request(door, "GET", "/", &[]).await.0 == StatusCode::OK).await;
+    let end = soon("the end", async {
+        while let Some(frame) = body.frame().await {
+            frame?;
+        }
+        Ok::<_, hyper::Error>(())
+    });
+    assert!(end.await.is_err(), "cut, not ended as if all had come");
 }
 
 #[tokio::test]

@@ -142,9 +142,34 @@ async fn events_tell_what_happens_and_asking_over_http_tells_nothing() {
 }
 
 #[tokio::test]
+async fn a_reader_of_events_that_takes_nothing_for_too_long_loses_its_place() {
+    let mut settings = open_settings();
+    settings.limits.event_readers = 1;
+    settings.limits.stall = std::time::Duration::from_millis(300);
+    let server = Running::with(&settings).await;
+    let stuck = send(server.address, "GET", "/api/events", &[]).await;
+    assert_eq!(server.get("/api/events").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    let long = "a".repeat(60);
+    let mut peer = server.original(&long, &long).await;
+    // Events fill the buffers on the way to it; then the clock runs.
+    until("its place", async || {
+        for _ in 0..1000 {
+            peer.send(&json!({"type": "request_path", "target": long})).await;
+        }
+        for _ in 0..1000 {
+            assert_eq!(peer.message().await["path"], json!([long]));
+        }
+        send(server.address, "GET", "/api/events", &[]).await.status() == StatusCode::OK
+    })
+    .await;
+    drop(stuck);
+}
+
+#[tokio::test]
 async fn readers_of_events_are_bounded_and_one_that_falls_behind_is_told() {
     let mut settings = open_settings();
     settings.limits.event_readers = 2;
+    settings.limits.stall = std::time::Duration::from_mins(5); // here it shall only fall behind
     let server = Running::with(&settings).await;
     let mut behind = Reader::open(&server).await;
     let other = Reader::open(&server).await;
