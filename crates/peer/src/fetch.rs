@@ -5,8 +5,8 @@
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use hopcast_protocol::{ContentId, PeerName, RoomName};
-use tokio::time::{Instant, sleep, timeout};
+use hopcast_protocol::{ContentId, PeerName, RoomName, RouteId};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     backoff::Backoff,
@@ -14,6 +14,7 @@ use crate::{
     headers::Trail,
     metrics::count,
     node::Node,
+    routes::Route,
     search::Search,
     transfer::{self, Fault, Part},
     way::{self, NoWay},
@@ -59,6 +60,7 @@ pub(crate) async fn run(node: Rc<Node>, wish: Wish, failure: LastFailure) -> Res
         mixed: false,
         careful: false,
         room: None,
+        route: None,
     };
     let mut backoff = Backoff::new(Duration::from_millis(30), Duration::from_secs(1));
     loop {
@@ -73,7 +75,7 @@ pub(crate) async fn run(node: Rc<Node>, wish: Wish, failure: LastFailure) -> Res
         *failure.borrow_mut() = Failure::Unavailable { error, next };
         count(&node.metrics.retries);
         if wait {
-            sleep(backoff.next(node.random.unit())).await;
+            let _ = timeout(backoff.next(node.random.unit()), fetch.succeeded()).await;
         }
     }
 }
@@ -92,6 +94,8 @@ struct Fetch<'a> {
     /// Set once such a whole was wrong: from then on nobody goes on with what another began.
     careful: bool,
     room: Option<Reserved>,
+    /// The last one that was tried.
+    route: Option<RouteId>,
 }
 
 impl Fetch<'_> {
@@ -115,7 +119,10 @@ impl Fetch<'_> {
 
     async fn over_the_mesh(&mut self) -> Result<Result<Fetched, Again>, Failure> {
         let excluded = self.search.exclude();
-        let found = way::find(self.node, &self.wish.rooms, &self.wish.content, &excluded).await;
+        let found = match self.successor(&excluded) {
+            Some(route) => Ok(route),
+            None => way::find(self.node, &self.wish.rooms, &self.wish.content, &excluded).await,
+        };
         let route = match found {
             Ok(route) => route,
             // A segment is in a signed manifest, so it exists, whatever the gateways say now.
@@ -129,6 +136,7 @@ impl Fetch<'_> {
         let Some(holder) = route.holder().or(route.next.as_ref()).cloned() else {
             return Ok(Err(Again::later()));
         };
+        self.route = Some(route.id.clone());
         self.make_room().await;
         self.continue_from(&holder);
         let outcome = {
@@ -176,6 +184,27 @@ impl Fetch<'_> {
         Ok(Err(Again { error, next: route.next.clone(), wait }))
     }
 
+    /// What the server has put, unasked, in the place of the route that was tried last and is lost.
+    fn successor(&self, excluded: &[PeerName]) -> Option<Rc<Route>> {
+        let mut routes = self.node.routes.borrow_mut();
+        let route = routes.successor(self.route.as_ref()?, &self.wish.content, Instant::now())?;
+        let link = self.node.link(route.next.as_ref()?)?;
+        let fits = link.is_up() && route.holder().is_some_and(|holder| !excluded.contains(holder));
+        fits.then_some(route)
+    }
+
+    /// Waits for one.
+    async fn succeeded(&self) {
+        let excluded = self.search.exclude();
+        loop {
+            let news = self.node.route_news.notified();
+            if self.successor(&excluded).is_some() {
+                return;
+            }
+            news.await;
+        }
+    }
+
     /// Whether this holder goes on with what has come, or begins.
     fn continue_from(&mut self, holder: &PeerName) {
         let another = self.begun_by.as_ref().is_some_and(|by| by != holder);
@@ -220,7 +249,7 @@ impl Fetch<'_> {
         }
     }
 
-    fn fetched(&self, bytes: Bytes, trail: Trail, route: Option<hopcast_protocol::RouteId>) -> Fetched {
+    fn fetched(&self, bytes: Bytes, trail: Trail, route: Option<RouteId>) -> Fetched {
         let me = &self.node.config().name;
         let trail = trail.cached(me, "fwd=uri-miss; stored").hop(me, self.began.elapsed());
         Fetched { bytes, trail: Rc::new(trail), route }

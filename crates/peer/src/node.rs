@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use hopcast_protocol::{PeerConfig, PeerName, RoomName, Sha256, limits::TRANSFERS};
+use hopcast_protocol::{
+    PeerConfig, PeerName, RoomName, Sha256,
+    limits::{TRANSFERS, USE_EVERY},
+};
 use tokio::{
     sync::{Notify, Semaphore, watch},
     time::{Instant, sleep},
@@ -237,7 +240,7 @@ impl Node {
         self.activity.notify_one();
     }
 
-    /// A route came: forget it when it has not been used for long enough.
+    /// A route came: forget it when it has not been used for long enough, and tell the server while it is.
     pub(crate) fn routes_used(&self) {
         if self.sweeping.replace(true) {
             return;
@@ -245,9 +248,16 @@ impl Node {
         let node = self.rc();
         self.spawn(async move {
             loop {
-                let due = node.routes.borrow_mut().sweep(Instant::now());
+                let now = Instant::now();
+                let used = node.routes.borrow_mut().take_used(now);
+                for (name, route) in used {
+                    if let Some(room) = node.rooms().iter().find(|room| room.name == name) {
+                        room.tell(|outbox| outbox.used(route));
+                    }
+                }
+                let due = node.routes.borrow_mut().sweep(now);
                 let Some(wait) = due else { break };
-                sleep(wait + Duration::from_secs(1)).await;
+                sleep((wait + Duration::from_secs(1)).min(USE_EVERY)).await;
             }
             node.sweeping.set(false);
         });
@@ -260,5 +270,53 @@ impl Node {
             while tokio::time::timeout(IDLE, self.activity.notified()).await.is_ok() {}
             crate::memory::trim();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hopcast_protocol::{ClientMessage, RoomMembership, RouteId};
+
+    use super::*;
+    use crate::{routes::Route, testing};
+
+    #[test]
+    fn the_server_hears_of_routes_in_use_and_unused_ones_are_forgotten() {
+        testing::paused(async {
+            let node = testing::node(vec![]);
+            let name = |name: &str| PeerName::new(name).unwrap();
+            let membership = RoomMembership { name: RoomName::new("rock").unwrap(), token: None };
+            let room = Room::new(&name("peer-1"), membership, vec![], false);
+            node.set_rooms(Rc::new([room.clone()]));
+            for id in ["e-1", "e-2"] {
+                let route = Route {
+                    id: RouteId::new(id).unwrap(),
+                    room: room.name.clone(),
+                    prev: None,
+                    next: Some(name("peer-2")),
+                    hops: 1,
+                    path: Rc::new([name("peer-1"), name("peer-2")]),
+                };
+                node.routes.borrow_mut().insert(Rc::new(route), Instant::now());
+            }
+            node.routes_used();
+            let said = || {
+                let mut said = vec![];
+                room.tell(|outbox| said.extend(std::iter::from_fn(|| outbox.next_message())));
+                said.retain(|message| matches!(message, ClientMessage::Use { .. }));
+                said
+            };
+            sleep(Duration::from_secs(1)).await;
+            assert!(said().is_empty(), "the server has just broadcast them");
+            let transfer = node.routes.borrow_mut().get("e-1", Instant::now());
+            for _ in 0..4 {
+                sleep(USE_EVERY).await;
+                assert_eq!(said(), [ClientMessage::Use { routes: vec![RouteId::new("e-1").unwrap()] }]);
+            }
+            assert_eq!(node.routes.borrow().len(), 1);
+            drop(transfer);
+            sleep(USE_EVERY * 4).await;
+            assert!(node.routes.borrow().is_empty() && !node.sweeping.get());
+        });
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     conn::Conn,
     emulation,
     link::{HopError, Link},
+    routes::Route,
     upstream::UpstreamBody,
 };
 
@@ -38,6 +39,8 @@ pub(crate) struct Payload {
     place: Option<(OwnedSemaphorePermit, Rc<Conn>)>,
     conn: Option<Rc<Conn>>,
     over: Option<Rc<Link>>,
+    /// Kept only: a route that somebody holds is in use.
+    _along: Option<Rc<Route>>,
     wait: Option<Pin<Box<Sleep>>>,
     sent: Option<Rc<Cell<u64>>>,
 }
@@ -45,13 +48,21 @@ pub(crate) struct Payload {
 impl Payload {
     /// Bytes that are here; may be empty.
     pub(crate) fn bytes(bytes: impl Into<Bytes>) -> Self {
-        Self { kind: Kind::Bytes(bytes.into()), place: None, conn: None, over: None, wait: None, sent: None }
+        Self {
+            kind: Kind::Bytes(bytes.into()),
+            place: None,
+            conn: None,
+            over: None,
+            _along: None,
+            wait: None,
+            sent: None,
+        }
     }
 
     /// `left` bytes on their way from a neighbour.
     pub(crate) fn upstream(body: UpstreamBody, left: u64) -> Self {
         let kind = Kind::Upstream { body: Box::new(body), left, piece: Bytes::new() };
-        Self { kind, place: None, conn: None, over: None, wait: None, sent: None }
+        Self { kind, place: None, conn: None, over: None, _along: None, wait: None, sent: None }
     }
 
     /// The transfer keeps `place` until its last byte has left over `conn`.
@@ -72,6 +83,13 @@ impl Payload {
     #[must_use]
     pub(crate) fn over(mut self, link: Rc<Link>) -> Self {
         self.over = Some(link);
+        self
+    }
+
+    /// Keeps the route in use until the last byte is gone.
+    #[must_use]
+    pub(crate) fn along(mut self, route: Rc<Route>) -> Self {
+        self._along = Some(route);
         self
     }
 

@@ -95,6 +95,7 @@ async fn answer(node: &Rc<Node>, conn: &Rc<Conn>, link: &Rc<Link>, request: &Par
         None => transfer.hold().await,
         Some(_) => transfer.forward(&route).await,
     }
+    .map(|payload| payload.along(route))
 }
 
 /// The route, if need be after waiting for its broadcast.

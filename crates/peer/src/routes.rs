@@ -1,7 +1,10 @@
 //! The routes that the signalling server has broadcast to this peer: who may ask over them, and where to.
 //!
-//! Pure: time is an argument. At most 256 (the least recently used falls out), forgotten after 60 s without use.
-//! A route that was retired is remembered for a while as retired, so that nobody waits for its broadcast.
+//! Pure: time is an argument. At most 256 (the least recently used falls out), forgotten after 60 s without use; one with a
+//! transfer under way is in use. The server forgets a route in the same way: it sees the requests, and of other uses the
+//! requester tells it ([`Routes::take_used`]).
+//! A route that was retired is remembered for a while as retired, so that nobody waits for its broadcast, and so is what
+//! the server put in its place.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,13 +13,15 @@ use std::{
 };
 
 use hopcast_protocol::{
-    PeerName, RoomName, RouteId,
+    ContentId, PeerName, RoomName, RouteId,
     limits::{ROUTE_IDLE, ROUTE_TABLE},
 };
 use tokio::time::Instant;
 
 /// How many retired ids are remembered.
 const RETIRED: usize = 64;
+/// How many routes' successors are remembered.
+const SUCCESSORS: usize = 64;
 
 /// A route as this peer sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +53,27 @@ struct Entry {
     used: Instant,
     // Breaks ties of `used`: a paused or coarse clock gives equal instants.
     stamp: u64,
+    /// When the server last heard that it is used.
+    told: Instant,
+}
+
+impl Entry {
+    /// Whoever transfers something over a route keeps it.
+    fn is_busy(&self) -> bool {
+        Rc::strong_count(&self.route) > 1
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        !self.is_busy() && now.saturating_duration_since(self.used) > ROUTE_IDLE
+    }
+}
+
+/// What the server put in the place of a lost route.
+#[derive(Debug)]
+struct Successor {
+    of: RouteId,
+    is: RouteId,
+    content: ContentId,
 }
 
 /// The table.
@@ -55,6 +81,7 @@ struct Entry {
 pub struct Routes {
     entries: HashMap<RouteId, Entry>,
     retired: VecDeque<RouteId>,
+    successors: VecDeque<Successor>,
     stamp: u64,
 }
 
@@ -69,13 +96,34 @@ impl Routes {
             }
         }
         self.stamp += 1;
-        self.entries.insert(route.id.clone(), Entry { route, used: now, stamp: self.stamp });
+        self.entries.insert(route.id.clone(), Entry { route, used: now, stamp: self.stamp, told: now });
+    }
+
+    /// The server has put a route that it broadcast just now in the place of one that was lost, for a content.
+    pub fn succeed(&mut self, of: RouteId, is: RouteId, content: ContentId) {
+        if self.successors.len() == SUCCESSORS {
+            self.successors.pop_front();
+        }
+        self.successors.push_back(Successor { of, is, content });
+    }
+
+    /// What stands now in the place of a lost route to a content.
+    pub fn successor(&mut self, of: &RouteId, content: &ContentId, now: Instant) -> Option<Rc<Route>> {
+        let mut at = of.clone();
+        for _ in 0..SUCCESSORS {
+            let next = self.successors.iter().rev().find(|next| next.of == at && next.content == *content)?;
+            at = next.is.clone();
+            if let Some(route) = self.get(at.as_str(), now) {
+                return Some(route);
+            }
+        }
+        None
     }
 
     /// The route of that id, which is thereby used.
     pub fn get(&mut self, id: &str, now: Instant) -> Option<Rc<Route>> {
         let entry = self.entries.get_mut(id)?;
-        if now.saturating_duration_since(entry.used) > ROUTE_IDLE {
+        if entry.is_idle(now) {
             self.entries.remove(id);
             return None;
         }
@@ -102,9 +150,25 @@ impl Routes {
 
     /// Forgets what was not used for 60 s. Returns how long until the next one is due; `None` when the table is empty.
     pub fn sweep(&mut self, now: Instant) -> Option<Duration> {
-        self.entries.retain(|_, entry| now.saturating_duration_since(entry.used) <= ROUTE_IDLE);
+        self.entries.retain(|_, entry| !entry.is_idle(now));
+        for entry in self.entries.values_mut().filter(|entry| entry.is_busy()) {
+            entry.used = now;
+        }
         let oldest = self.entries.values().map(|entry| entry.used).min()?;
         Some((oldest + ROUTE_IDLE).saturating_duration_since(now))
+    }
+
+    /// The routes of this peer's own that were used since the server last heard of them. It is told now.
+    pub fn take_used(&mut self, now: Instant) -> Vec<(RoomName, RouteId)> {
+        let mut used = Vec::new();
+        for (id, entry) in &mut self.entries {
+            let own = entry.route.prev.is_none() && entry.route.next.is_some();
+            if own && (entry.used > entry.told || entry.is_busy()) {
+                entry.told = now;
+                used.push((entry.route.room.clone(), id.clone()));
+            }
+        }
+        used
     }
 
     /// The routes that this peer asked for and that still stand, the most recently used first: what is left when no
@@ -114,7 +178,7 @@ impl Routes {
             .entries
             .values()
             .filter(|entry| entry.route.prev.is_none() && entry.route.next.is_some())
-            .filter(|entry| now.saturating_duration_since(entry.used) <= ROUTE_IDLE)
+            .filter(|entry| !entry.is_idle(now))
             .collect();
         own.sort_by_key(|entry| std::cmp::Reverse((entry.used, entry.stamp)));
         own.into_iter().map(|entry| entry.route.clone()).collect()
@@ -198,5 +262,67 @@ mod tests {
         routes.get("e-1", now);
         let ids: Vec<_> = routes.standing(now).iter().map(|route| route.id.to_string()).collect();
         assert_eq!(ids, ["e-1", "e-3"]);
+    }
+
+    #[test]
+    fn a_route_with_a_transfer_under_way_is_in_use() {
+        let (mut routes, start) = (Routes::default(), Instant::now());
+        routes.insert(route("e-1", Some("peer-3")), start);
+        let transfer = routes.get("e-1", start).unwrap();
+        assert_eq!(routes.sweep(start + ROUTE_IDLE * 2), Some(ROUTE_IDLE));
+        drop(transfer);
+        assert!(routes.get("e-1", start + ROUTE_IDLE * 3).is_some());
+        assert_eq!(routes.sweep(start + ROUTE_IDLE * 5), None);
+    }
+
+    #[test]
+    fn the_server_is_told_of_uses_that_it_did_not_see_and_once() {
+        let (mut routes, start) = (Routes::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let told = |routes: &mut Routes, now| -> Vec<_> {
+            let mut ids: Vec<_> = routes.take_used(now).into_iter().map(|(_, id)| id.to_string()).collect();
+            ids.sort();
+            ids
+        };
+        routes.insert(route("e-1", None), start);
+        routes.insert(route("e-2", None), start);
+        routes.insert(route("e-3", Some("peer-3")), start);
+        assert!(told(&mut routes, at(1)).is_empty(), "it has just broadcast them");
+        routes.get("e-1", at(2));
+        routes.get("e-3", at(2));
+        assert_eq!(told(&mut routes, at(25)), ["e-1"], "others' routes are the others' to tell");
+        assert!(told(&mut routes, at(50)).is_empty());
+        let transfer = routes.get("e-2", at(51));
+        assert_eq!(told(&mut routes, at(75)), ["e-2"]);
+        assert_eq!(told(&mut routes, at(100)), ["e-2"], "still under way");
+        drop(transfer);
+        routes.insert(route("e-1", None), at(101));
+        assert!(told(&mut routes, at(125)).is_empty(), "a request was seen");
+    }
+
+    #[test]
+    fn the_successor_of_a_lost_route_is_for_its_content_and_stands() {
+        let (mut routes, now) = (Routes::default(), Instant::now());
+        let id = |id: &str| RouteId::new(id).unwrap();
+        let [x, y]: [ContentId; 2] = ["manifest:x", "manifest:y"].map(|content| content.parse().unwrap());
+        for (of, is) in [("e-1", "e-2"), ("e-2", "e-3")] {
+            routes.insert(route(is, None), now);
+            routes.succeed(id(of), id(is), x.clone());
+        }
+        let found = |routes: &mut Routes, content: &ContentId| {
+            routes.successor(&id("e-1"), content, now).map(|route| route.id.to_string())
+        };
+        assert_eq!(found(&mut routes, &x).as_deref(), Some("e-2"));
+        assert_eq!(found(&mut routes, &y), None);
+        routes.retire(&id("e-2"));
+        assert_eq!(found(&mut routes, &x).as_deref(), Some("e-3"), "that one was lost as well");
+        routes.retire(&id("e-3"));
+        assert_eq!(found(&mut routes, &x), None);
+        routes.succeed(id("e-3"), id("e-1"), x.clone());
+        assert_eq!(found(&mut routes, &x), None, "a circle ends");
+        for number in 0..1000 {
+            routes.succeed(id(&format!("e-{number}")), id("e-1"), x.clone());
+        }
+        assert_eq!(routes.successors.len(), SUCCESSORS);
     }
 }

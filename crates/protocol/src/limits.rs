@@ -27,6 +27,8 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(10);
 
 /// A route without use for this long is forgotten.
 pub const ROUTE_IDLE: Duration = Duration::from_secs(60);
+/// A requester tells the server of routes that are in use this often at most, and no later than this after the use.
+pub const USE_EVERY: Duration = Duration::from_secs(25);
 /// A peer remembers this many routes; the least recently used falls out.
 pub const ROUTE_TABLE: usize = 256;
 /// A relay request that comes before its route's broadcast waits this long at most.

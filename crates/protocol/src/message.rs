@@ -68,6 +68,12 @@ pub enum ClientMessage {
         /// False after a failed connect, a reset or a stall; true when it works again.
         up: bool,
     },
+    /// `hopcast.1`: "These routes, which I asked for, have carried bytes since you last heard of them." Said at most every
+    /// [`crate::limits::USE_EVERY`]; a request along a route says it as well.
+    Use {
+        /// At most [`crate::limits::ROUTE_TABLE`].
+        routes: Vec<RouteId>,
+    },
 }
 
 /// From the server to a peer.
@@ -95,9 +101,15 @@ pub enum ServerMessage {
         /// Hops from here to the holder; 0 at the holder.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hops: Option<u32>,
-        /// The request's `id`.
+        /// The request's `id`; absent where the server recomputed the path by itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<u64>,
+        /// To the requester of a path that the server recomputed by itself: the route that was lost.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<RouteId>,
+        /// Beside `replaces`: the content that the path leads to, where the request had asked for one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content: Option<ContentId>,
     },
     /// `hopcast.1`: this route is no more.
     RouteDown {
@@ -113,6 +125,9 @@ pub enum ServerMessage {
         /// `hopcast.1`: the request's `id`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<u64>,
+        /// `hopcast.1`, unasked: this route was lost, and there is no other way. The request that it answered is over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        route: Option<RouteId>,
     },
 }
 
@@ -187,6 +202,8 @@ mod tests {
             next: None,
             hops: None,
             id: None,
+            replaces: None,
+            content: None,
         };
         let text = r#"{"type":"path","path":["peer-1","peer-6","peer-18","peer-30"]}"#;
         assert_eq!(serde_json::to_string(&path).unwrap(), text);
@@ -202,6 +219,13 @@ mod tests {
     #[test]
     fn a_link_report_reads_as_the_design_writes_it() {
         let text = r#"{"type":"link","neighbor":"peer-5","up":false}"#;
+        let message: ClientMessage = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&message).unwrap(), text);
+    }
+
+    #[test]
+    fn a_use_reads_as_the_protocol_page_writes_it() {
+        let text = r#"{"type":"use","routes":["e3f1-12","e3f1-14"]}"#;
         let message: ClientMessage = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&message).unwrap(), text);
     }

@@ -160,6 +160,11 @@ impl Search {
         self.from.found.iter().map(|&node| NodeId(node))
     }
 
+    /// How many peers the last query looked at, its targets included: what it cost.
+    pub fn visited(&self) -> usize {
+        self.from.found.len() + self.to.found.len()
+    }
+
     /// Heap memory, in bytes.
     pub fn bytes(&self) -> usize {
         self.marks.capacity() * size_of::<Mark>()

@@ -3,7 +3,7 @@
 //! ```text
 //!               connect, message, alive, disconnect        Send frame / Close / Cut
 //!   hub  ───────────────────────────────────────────▶ Room ──────────────────────────▶ hub: outboxes
-//!               tick(now), reseed, retire                  Event                       hub: /api/events
+//!               tick(now), mend(now), reseed, retire       Event                       hub: /api/events
 //! ```
 //!
 //! Time is a [`Duration`](std::time::Duration) since the server's start and comes with each call; nothing here reads a
@@ -11,12 +11,14 @@
 
 mod dispatch;
 mod holdings;
+mod lost;
 mod output;
 mod parse;
 mod room;
 mod routes;
 mod view;
 
+pub use lost::MEND_EVERY;
 pub use output::{
     ConnectionId, Cut, Dialect, Event, LinkEvent, Output, Outputs, PathEvent, PeerEvent, RouteDownEvent,
     Tally,

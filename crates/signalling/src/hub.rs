@@ -19,11 +19,11 @@ use std::{
 
 use hopcast_protocol::{ErrorCode, PeerName, RoomName, RouteId, keys::TokenKey};
 pub use session::Session;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     config::{Limits, Seeds, Settings},
-    core::{ConnectionId, Dialect, Epoch, Outputs, Policy, Room},
+    core::{ConnectionId, Dialect, Epoch, MEND_EVERY, Outputs, Policy, Room},
     events::Events,
     frame::Frame,
     metrics::Metrics,
@@ -74,6 +74,8 @@ pub struct Hub {
     epoch: Arc<Epoch>,
     next_connection: AtomicU64,
     started: Instant,
+    /// Some room has lost paths that wait to be found anew.
+    mending: Notify,
     /// Counters.
     pub metrics: Metrics,
     /// For `/api/events`.
@@ -89,6 +91,7 @@ impl Hub {
             epoch: Arc::new(Epoch::random()?),
             next_connection: AtomicU64::new(1),
             started: Instant::now(),
+            mending: Notify::new(),
             metrics: Metrics::new(settings.mesh.as_ref()),
             events: Events::new(settings.limits.event_readers),
             settings: settings.clone(),
@@ -262,6 +265,19 @@ impl Hub {
         let now = self.now();
         for cell in self.cells() {
             self.with(&cell, |state| state.room.tick(now, &mut state.outputs));
+        }
+    }
+
+    /// Works on what [`Room::mend`] left for later; never ends. One call at a time.
+    pub async fn keep_mending(&self) {
+        loop {
+            self.mending.notified().await;
+            tokio::time::sleep(MEND_EVERY).await;
+            for cell in self.cells() {
+                if lock(&cell).room.is_mending() {
+                    self.with(&cell, |_| ()); // which mends, and calls again if there is more
+                }
+            }
         }
     }
 

@@ -45,6 +45,12 @@ struct Build {
     mesh: String,
 }
 
+/// Whether there was another way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Found {
+    found: &'static str,
+}
+
 /// An HTTP status.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Status {
@@ -60,6 +66,7 @@ pub struct Metrics {
     paths: Counter,
     hops: Histogram,
     routes_down: Counter,
+    mended: Family<Found, Counter>,
     cuts: Family<Reason, Counter>,
     requests: Family<Status, Counter>,
     /// Frames queued for clients.
@@ -94,6 +101,7 @@ impl Metrics {
             paths: Counter::default(),
             hops: Histogram::new([1., 2., 4., 6., 8., 12., 16., 24., 32., 64., 128.]),
             routes_down: Counter::default(),
+            mended: Family::default(),
             cuts: Family::default(),
             requests: Family::default(),
             frames: Counter::default(),
@@ -114,6 +122,7 @@ impl Metrics {
             r.register("paths", "Paths broadcast", metrics.paths.clone());
             r.register("path_hops", "Hops of broadcast paths", metrics.hops.clone());
             r.register("routes_down", "Routes ended", metrics.routes_down.clone());
+            r.register("paths_recomputed", "Lost paths computed anew", metrics.mended.clone());
             r.register("connections_cut", "Connections cut by the server, by reason", metrics.cuts.clone());
             r.register("http_requests", "HTTP requests answered, by status", metrics.requests.clone());
             r.register("frames_queued", "Frames queued for clients", metrics.frames.clone());
@@ -140,6 +149,10 @@ impl Metrics {
                 self.paths.inc()
             }
             Tally::RouteDown => self.routes_down.inc(),
+            Tally::Mended(found) => {
+                let found = if found { "true" } else { "false" };
+                self.mended.get_or_create(&Found { found }).inc()
+            }
         };
     }
 

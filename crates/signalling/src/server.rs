@@ -1,6 +1,6 @@
 //! The running server: binds, accepts, ticks, rereads, drains.
 //!
-//! Tasks: one that accepts, one that ticks, one for each client's connection, and the door's. All end with
+//! Tasks: one that accepts, ticks and mends paths, one for each client's connection, and the door's. All end with
 //! [`Server::run`], at the latest when the drain's deadline has passed.
 
 use std::{
@@ -130,6 +130,7 @@ impl Server {
             None => (None, None),
         };
         let mut stop = pin!(stop);
+        let mut mending = pin!(self.hub.keep_mending());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reloads = true;
@@ -137,6 +138,7 @@ impl Server {
             tokio::select! {
                 () = &mut stop => break,
                 _ = ticks.tick() => self.hub.tick(),
+                () = &mut mending => {} // never
                 settings = reload.recv(), if reloads => match settings {
                     Some(settings) => {
                         if Bound::of(&settings) != self.bound {

@@ -61,9 +61,11 @@ fn nearly_a_message() -> impl Strategy<Value = String> {
         "all",
         "neighbor",
         "up",
+        "routes",
         "x",
     ]);
-    let kind = proptest::sample::select(vec!["announce", "request_path", "hold", "drop", "link", "dance"]);
+    let kind =
+        proptest::sample::select(vec!["announce", "request_path", "hold", "drop", "link", "use", "dance"]);
     (kind, proptest::collection::vec((field, value), 0..6)).prop_map(|(kind, fields)| {
         let mut message = serde_json::Map::new();
         message.insert("type".into(), json!(kind));
@@ -72,11 +74,11 @@ fn nearly_a_message() -> impl Strategy<Value = String> {
     })
 }
 
-/// `announce`, `hold`, `drop` and `link` have no positive answer.
+/// `announce`, `hold`, `drop`, `link` and `use` have no positive answer.
 fn may_be_silent(text: &str) -> bool {
     let kind =
         serde_json::from_str::<Value>(text).ok().and_then(|value| value["type"].as_str().map(String::from));
-    matches!(kind.as_deref(), Some("announce" | "hold" | "drop" | "link"))
+    matches!(kind.as_deref(), Some("announce" | "hold" | "drop" | "link" | "use"))
 }
 
 #[derive(Debug, Clone)]
@@ -114,7 +116,7 @@ proptest! {
     fn any_bytes_get_an_answer_of_their_own(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         for dialect in [Dialect::Original, Dialect::Hopcast] {
             let (mut room, mut out) = full_room(dialect);
-            room.message(ConnectionId(0), &bytes, &mut out);
+            room.message(ConnectionId(0), &bytes, Duration::ZERO, &mut out);
             let answers = sent(&out, 0);
             prop_assert_eq!(answers.len(), 1);
             prop_assert_eq!(&answers[0]["type"], "error");
@@ -125,7 +127,7 @@ proptest! {
     #[test]
     fn every_text_is_carried_out_or_answered(text in nearly_a_message(), hopcast in any::<bool>()) {
         let (mut room, mut out) = full_room(if hopcast { Dialect::Hopcast } else { Dialect::Original });
-        room.message(ConnectionId(0), text.as_bytes(), &mut out);
+        room.message(ConnectionId(0), text.as_bytes(), Duration::ZERO, &mut out);
         let answers = sent(&out, 0);
         prop_assert!(answers.len() <= 1);
         prop_assert!(answers.len() == 1 || may_be_silent(&text), "no answer to {}", text);
@@ -143,7 +145,7 @@ proptest! {
             match step {
                 Step::Say(who, text) => {
                     room.alive(ConnectionId(who), now);
-                    room.message(ConnectionId(who), text.as_bytes(), &mut out);
+                    room.message(ConnectionId(who), text.as_bytes(), now, &mut out);
                 }
                 Step::Join(who, peer, hopcast) => {
                     // A connection's number is never used twice.
@@ -158,6 +160,7 @@ proptest! {
                     room.tick(now, &mut out);
                 }
             }
+            room.mend(now, &mut out);
             let view = room.view();
             prop_assert_eq!(view.connected.len(), room.connections());
             prop_assert!(view.connected.len() <= PEERS.len());

@@ -29,7 +29,12 @@ impl Bare {
 
     fn say(&mut self, number: u64, message: &serde_json::Value) -> Vec<Output> {
         self.out.frames.clear();
-        self.room.message(ConnectionId(number), message.to_string().as_bytes(), &mut self.out);
+        self.room.message(
+            ConnectionId(number),
+            message.to_string().as_bytes(),
+            Duration::ZERO,
+            &mut self.out,
+        );
         std::mem::take(&mut self.out.frames)
     }
 

@@ -179,6 +179,38 @@ async fn a_peer_that_goes_or_is_replaced_ends_the_routes_through_it() {
 }
 
 #[tokio::test]
+async fn however_many_go_at_once_the_last_way_is_told_unasked() {
+    let server = Running::open().await;
+    let mut a = server.hopcast("a", "rock").await;
+    let mut d = server.hopcast("d", "rock").await;
+    let relays = ["b0", "b1", "b2", "b3", "b4", "b5"];
+    let mut between = Vec::new();
+    for relay in relays {
+        between.push(server.hopcast(relay, "rock").await);
+    }
+    for (client, name) in [(&mut a, "a"), (&mut d, "d")] {
+        client.announce(name, "rock", &relays).await;
+        client.settle().await;
+    }
+    d.send(&json!({"type": "hold", "contents": [content(1)]})).await;
+    d.settle().await;
+    a.send(&json!({"type": "request_path", "content": content(1), "id": 1})).await;
+    let mut last = a.answer().await;
+    let mut stays = server.hopcast("b9", "rock").await;
+    stays.announce("b9", "rock", &["a", "d"]).await;
+    stays.settle().await;
+    drop(between);
+    // Each path on the way there takes the place of the one before; in the end it is the one that stays.
+    while last["path"][1] != "b9" {
+        let down = a.message().await;
+        assert_eq!(down, json!({"type": "route_down", "route": last["route"]}));
+        let next = a.message().await;
+        assert_eq!((&next["replaces"], &next["content"]), (&last["route"], &json!(content(1))), "{next}");
+        last = next;
+    }
+}
+
+#[tokio::test]
 async fn lists_and_holdings_are_bounded_each_with_its_own_error() {
     let server = Running::open().await;
     let mut a = server.hopcast("a", "rock").await;

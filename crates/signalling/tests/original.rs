@@ -44,6 +44,40 @@ impl Agent {
 }
 
 #[tokio::test]
+async fn a_path_that_breaks_is_broadcast_anew_without_asking() {
+    let server = Server::bind(&Settings::open("127.0.0.1:0".parse().unwrap())).await.unwrap();
+    let address = server.address().to_string();
+    let (_reload, reloads) = mpsc::channel(1);
+    tokio::spawn(server.run(std::future::pending(), reloads));
+    let links = [
+        ("peer-1", r#"["peer-6","peer-18"]"#),
+        ("peer-30", r#"["peer-6","peer-18"]"#),
+        ("peer-6", "[]"),
+        ("peer-18", "[]"),
+    ];
+    let mut agents = std::collections::BTreeMap::new();
+    for (peer, neighbors) in links {
+        let mut agent = Agent::connect(&address, peer, "rock").await;
+        agent
+            .write(&format!(r#"{{"type":"announce","peer":"{peer}","room":"rock","neighbors":{neighbors}}}"#))
+            .await;
+        agent.write(&format!(r#"{{"type":"request_path","target":"{peer}"}}"#)).await;
+        assert_eq!(agent.read().await, format!(r#"{{"type":"path","path":["{peer}"]}}"#));
+        agents.insert(peer, agent);
+    }
+    let over = |relay: &str| format!(r#"{{"type":"path","path":["peer-1","{relay}","peer-30"]}}"#);
+    agents.get_mut("peer-1").unwrap().write(r#"{"type":"request_path","target":"peer-30"}"#).await;
+    let first = agents.get_mut("peer-1").unwrap().read().await;
+    let (relay, other) = if first == over("peer-6") { ("peer-6", "peer-18") } else { ("peer-18", "peer-6") };
+    assert_eq!(first, over(relay));
+    assert_eq!(agents.get_mut("peer-30").unwrap().read().await, first);
+    drop(agents.remove(relay));
+    for peer in ["peer-1", other, "peer-30"] {
+        assert_eq!(agents.get_mut(peer).unwrap().read().await, over(other), "{peer}");
+    }
+}
+
+#[tokio::test]
 async fn the_example_of_the_readme_works_to_the_byte() {
     let server = Server::bind(&Settings::open("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let address = server.address().to_string();

@@ -66,7 +66,7 @@ fn put(room: &mut Room, policy: &mut Policy, input: Input, out: &mut Outputs) {
     let said = input.say.map(|(id, message)| (id, message.to_string()));
     if let Some((id, text)) = said.or(input.text) {
         room.alive(ConnectionId(id), now);
-        room.message(ConnectionId(id), text.as_bytes(), out);
+        room.message(ConnectionId(id), text.as_bytes(), now, out);
     }
     if let Some(id) = input.alive {
         room.alive(ConnectionId(id), now);
@@ -84,6 +84,7 @@ fn put(room: &mut Room, policy: &mut Policy, input: Input, out: &mut Outputs) {
         policy.seed = Some(seed(links));
         room.reseed(policy.clone(), out);
     }
+    room.mend(now, out);
 }
 
 fn lines(out: &mut Outputs) -> Vec<String> {

@@ -178,10 +178,15 @@ impl Room {
                 next,
                 hops: Some(hops),
                 id: asked,
+                replaces,
+                content,
             } => {
                 let route =
                     Rc::new(Route { id, room: self.name.clone(), prev, next, hops, path: path.into() });
                 routes.insert(route.clone(), now);
+                if let (Some(lost), Some(content)) = (replaces, content) {
+                    routes.succeed(lost, route.id.clone(), content);
+                }
                 if let Some(reply) = asked.and_then(|id| self.pending.borrow_mut().remove(&id)) {
                     let _ = reply.send(Ok(route)); // whoever asked may have left
                 }
@@ -192,7 +197,12 @@ impl Room {
                 routes.retire(&route);
                 Received::Retired
             }
-            ServerMessage::Error { code, message, id } => {
+            // What was lost, and cannot be replaced now, is asked for again by whoever needs it.
+            ServerMessage::Error { message, route: Some(route), .. } => {
+                tracing::debug!(room = %self.name, %route, "{message}");
+                Received::Nothing
+            }
+            ServerMessage::Error { code, message, id, route: None } => {
                 if let Some(reply) = id.and_then(|id| self.pending.borrow_mut().remove(&id)) {
                     let _ = reply.send(Err(match code {
                         ErrorCode::NoHolder | ErrorCode::NoPath | ErrorCode::UnknownPeer => {
@@ -273,6 +283,15 @@ mod tests {
         let text = r#"{"type":"error","code":"no_holder","message":"nobody","id":8}"#;
         room.receive(serde_json::from_str(text).unwrap(), &mut routes, now);
         assert_eq!(answer.try_recv().unwrap(), Err(AskError::NoHolder));
+
+        // Unasked, in the place of a lost one.
+        let text = r#"{"type":"path","route":"e-2","room":"rock","path":["peer-1","peer-2"],"next":"peer-2","hops":1,"replaces":"e-1","content":"manifest:demo"}"#;
+        assert_eq!(room.receive(serde_json::from_str(text).unwrap(), &mut routes, now), Received::Route);
+        let lost = hopcast_protocol::RouteId::new("e-1").unwrap();
+        let content = "manifest:demo".parse().unwrap();
+        assert_eq!(routes.successor(&lost, &content, now).unwrap().id.as_str(), "e-2");
+        let text = r#"{"type":"error","code":"no_holder","message":"nobody","route":"e-1"}"#;
+        assert_eq!(room.receive(serde_json::from_str(text).unwrap(), &mut routes, now), Received::Nothing);
 
         let text = r#"{"type":"route_down","route":"e-1"}"#;
         assert_eq!(room.receive(serde_json::from_str(text).unwrap(), &mut routes, now), Received::Retired);

@@ -6,8 +6,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use hopcast_protocol::{
-    ClientMessage, ContentId, PeerName, RoomName, Sha256,
-    limits::{EXCLUDE, HELD, HOLD_BATCH},
+    ClientMessage, ContentId, PeerName, RoomName, RouteId, Sha256,
+    limits::{EXCLUDE, HELD, HOLD_BATCH, ROUTE_TABLE},
 };
 
 /// Most requests for a path that wait to be sent.
@@ -29,6 +29,7 @@ pub struct Outbox {
     /// Neighbours that left while they were told down: the server may remember it should they come back.
     left_down: BTreeSet<PeerName>,
     asks: VecDeque<ClientMessage>,
+    used: BTreeSet<RouteId>,
 }
 
 impl Outbox {
@@ -47,6 +48,7 @@ impl Outbox {
             told_down: BTreeSet::new(),
             left_down: BTreeSet::new(),
             asks: VecDeque::new(),
+            used: BTreeSet::new(),
         }
     }
 
@@ -106,6 +108,13 @@ impl Outbox {
         true
     }
 
+    /// A route of this peer's own was used; ignored beyond the protocol's bound.
+    pub fn used(&mut self, route: RouteId) {
+        if self.used.len() < ROUTE_TABLE {
+            self.used.insert(route);
+        }
+    }
+
     /// The next message, which is thereby said. Links go before requests, so that a path asked for after a failure
     /// avoids it; `drop` goes before `hold`.
     pub fn next_message(&mut self) -> Option<ClientMessage> {
@@ -149,7 +158,11 @@ impl Outbox {
             self.told_held.extend(&batch);
             return Some(ClientMessage::Hold { contents: blobs(batch), all: false });
         }
-        self.asks.pop_front()
+        if let Some(ask) = self.asks.pop_front() {
+            return Some(ask);
+        }
+        let routes: Vec<_> = std::mem::take(&mut self.used).into_iter().collect();
+        (!routes.is_empty()).then_some(ClientMessage::Use { routes })
     }
 
     /// The connection is gone, and with it all that the server was told. Whoever asked has to ask again.
@@ -160,6 +173,7 @@ impl Outbox {
         self.told_down.clear();
         self.left_down.clear();
         self.asks.clear();
+        self.used.clear();
     }
 }
 
@@ -230,6 +244,24 @@ mod tests {
         let kinds: Vec<_> =
             drain(&mut outbox).iter().map(|text| text.split('"').nth(3).unwrap().to_owned()).collect();
         assert_eq!(kinds, ["link", "drop", "hold", "request_path"]);
+    }
+
+    #[test]
+    fn uses_go_in_one_message_and_not_over_a_later_connection() {
+        let mut outbox = outbox();
+        drain(&mut outbox);
+        for route in ["e-2", "e-1", "e-2"] {
+            outbox.used(RouteId::new(route).unwrap());
+        }
+        assert_eq!(drain(&mut outbox), [r#"{"type":"use","routes":["e-1","e-2"]}"#]);
+        outbox.used(RouteId::new("e-3").unwrap());
+        outbox.disconnected();
+        assert_eq!(drain(&mut outbox).iter().filter(|text| text.contains("use")).count(), 0);
+        for number in 0..1000 {
+            outbox.used(RouteId::new(format!("e-{number}")).unwrap());
+        }
+        let Some(ClientMessage::Use { routes }) = outbox.next_message() else { panic!() };
+        assert_eq!(routes.len(), ROUTE_TABLE);
     }
 
     #[test]

@@ -68,6 +68,26 @@ fn a_relay_that_dies_in_mid_segment_is_not_noticed() {
 }
 
 #[test]
+fn the_way_that_the_server_finds_anew_is_taken_without_asking() {
+    let mut mesh = slow_square(36);
+    mesh.stub.mend();
+    let playing = play(&mesh, 5, 0);
+    let relay = relay_at_work(&mesh);
+    let content = ContentId::Blob(mesh.song.sha256(0)).to_string();
+    let asked = |mesh: &Mesh| {
+        let said = mesh.stub.said(&name(5));
+        said.iter().filter(|text| text.contains("request_path") && text.contains(&content)).count()
+    };
+    assert_eq!(asked(&mesh), 1);
+    mesh.kill(relay);
+    let response = playing.join().unwrap();
+    assert_eq!((response.status, response.body == mesh.song.segments[0]), (200, true));
+    assert_eq!(response.via()[1], format!("peer-{}", other(relay)));
+    assert!(mesh.metric(5, "hopcast_fetch_resumes_total") > 0.5);
+    assert_eq!(asked(&mesh), 1, "the server had told it already");
+}
+
+#[test]
 fn a_relay_that_stands_still_is_reported_by_the_hop_beside_it_only() {
     let mesh = slow_square(21);
     let playing = play(&mesh, 5, 0);

@@ -1,35 +1,94 @@
-//! Finding the way for a request, and telling everyone on it; telling everyone that a route is no more.
+//! Finding the way for a request, or anew for one whose path was lost, and telling everyone on it; telling everyone that a
+//! route is no more.
+
+use std::time::Duration;
 
 use hopcast_protocol::{ContentId, ErrorCode, PeerName, RouteId, ServerMessage};
 use hopcast_routing::NodeId;
 
 use super::{
     Room,
+    lost::{Former, MEND_EVERY, Quest, SEARCH, WORK},
     output::{Dialect, Event, Outputs, PathEvent, RouteDownEvent, Tally},
     parse::Fault,
+    room::Member,
+    routes::Asked,
 };
 use crate::frame::Frame;
+
+/// Why a path is broadcast.
+enum Why {
+    /// It was asked for, with this `id`.
+    Asked(Option<u64>),
+    /// Another one was lost.
+    Lost(Former),
+}
 
 impl Room {
     pub(super) fn request(
         &mut self,
         from: NodeId,
-        target: Option<&PeerName>,
-        content: Option<ContentId>,
-        exclude: &[PeerName],
+        quest: Quest,
         id: Option<u64>,
+        now: Duration,
         out: &mut Outputs,
     ) -> Result<(), Fault> {
-        match (target, &content) {
-            (Some(target), None) => self.find_peer(from, target)?,
-            (None, Some(content)) => self.find_holder(from, content, exclude)?,
-            (None, None) => return Err(Fault::new(ErrorCode::BadMessage, "`target` is missing")),
-            (Some(_), Some(_)) => {
-                return Err(Fault::new(ErrorCode::BadMessage, "`target` and `content` exclude each other"));
+        self.find(from, &quest)?;
+        if let Some(member) = self.member(from) {
+            let key = (member.connection, quest);
+            self.lost.remove(&key);
+            self.broadcast(key.1, &Why::Asked(id), now, out);
+        }
+        Ok(())
+    }
+
+    /// Finds anew what was lost, as much as one round may cost, and tells everyone. Returns when to call again; `None`:
+    /// nothing waits.
+    pub fn mend(&mut self, now: Duration, out: &mut Outputs) -> Option<Duration> {
+        if self.lost.is_empty() {
+            return None;
+        }
+        let wait = self.lost.begin(now);
+        if !wait.is_zero() {
+            return Some(wait);
+        }
+        let mut work = 0;
+        while work < WORK
+            && let Some(((connection, quest), former)) = self.lost.pop()
+        {
+            let Some(&from) = self.nodes.get(&connection) else { continue }; // it has left, too
+            let found = self.find(from, &quest);
+            work += SEARCH + self.search.visited();
+            out.tally.push(Tally::Mended(found.is_ok()));
+            match found {
+                Ok(()) => self.broadcast(quest, &Why::Lost(former), now, out),
+                Err(fault) => self.tell_lost(from, fault, former, out),
             }
         }
-        self.broadcast(content, id, out);
-        Ok(())
+        (!self.lost.is_empty()).then_some(MEND_EVERY)
+    }
+
+    /// There is no other way. A client of the original is not told: it could take this for the answer to a request.
+    fn tell_lost(&mut self, from: NodeId, fault: Fault, former: Former, out: &mut Outputs) {
+        let Some(member) = self.member(from).filter(|member| member.dialect == Dialect::Hopcast) else {
+            return;
+        };
+        let Fault { code, message, .. } = fault;
+        out.tally.push(Tally::Error(code));
+        let error = ServerMessage::Error { code, message, id: None, route: former.route };
+        out.send(member.connection, Frame::json(&error));
+    }
+
+    /// The way into `self.path`.
+    fn find(&mut self, from: NodeId, quest: &Quest) -> Result<(), Fault> {
+        match quest {
+            Quest::Peer(target) => self.find_peer(from, target),
+            Quest::Content { content, exclude } => self.find_holder(from, content, exclude),
+        }
+    }
+
+    fn member(&self, node: NodeId) -> Option<Member> {
+        self.members.get(node.index()).copied().flatten()
     }
 
     fn find_peer(&mut self, from: NodeId, target: &PeerName) -> Result<(), Fault> {
@@ -61,41 +120,59 @@ impl Room {
 
     /// Sends `self.path` to everyone on it, the holder first and the requester last: when the requester's first request
     /// comes by, the hops know the route.
-    fn broadcast(&mut self, content: Option<ContentId>, id: Option<u64>, out: &mut Outputs) {
+    fn broadcast(&mut self, quest: Quest, why: &Why, now: Duration, out: &mut Outputs) {
         let path = std::mem::take(&mut self.path);
-        let member = |room: &Self, node: NodeId| room.members.get(node.index()).copied().flatten();
-        let speaks = |node: &NodeId| member(self, *node).is_some_and(|m| m.dialect == Dialect::Hopcast);
-        let route = path.iter().any(speaks).then(|| self.routes.along(&path, &self.epoch, &mut self.gone));
+        let told = path.iter().any(|&node| self.member(node).is_some_and(|m| m.dialect == Dialect::Hopcast));
+        let lasting = self.member(path[0]).is_some_and(|member| member.dialect == Dialect::Original);
+        let (id, replaces, used) = match why {
+            Why::Asked(id) => (*id, None, now),
+            Why::Lost(former) => (None, former.route.clone(), former.used),
+        };
+        let content = quest.content().cloned();
+        // A path to oneself is lost with oneself only: nothing to remember it for where it has no id.
+        let route = (told || path.len() > 1).then(|| {
+            let asked = Asked { quest, used, told, lasting };
+            self.routes.along(&path, asked, &self.epoch, &mut self.gone)
+        });
+        let route = route.filter(|_| told);
         self.tell_gone(out);
         let names: Vec<PeerName> = path.iter().map(|&node| self.peer(node)).collect();
         let mut shared: Option<Frame> = None;
         for at in (0..path.len()).rev() {
-            let Some(member) = member(self, path[at]) else { continue };
+            let Some(member) = self.member(path[at]) else { continue };
+            let requester = at == 0;
             let frame = match member.dialect {
                 Dialect::Original => shared.get_or_insert_with(|| Frame::json(&plain(names.clone()))).clone(),
                 Dialect::Hopcast => Frame::json(&ServerMessage::Path {
-                    path: if at == 0 { names.clone() } else { Vec::new() },
+                    path: if requester { names.clone() } else { Vec::new() },
                     route: route.clone(),
                     room: Some(self.name.clone()),
                     prev: at.checked_sub(1).map(|before| names[before].clone()),
                     next: names.get(at + 1).cloned(),
                     hops: Some((path.len() - 1 - at) as u32),
-                    id: id.filter(|_| at == 0),
+                    id: id.filter(|_| requester),
+                    replaces: replaces.clone().filter(|_| requester),
+                    content: content.clone().filter(|_| requester && matches!(why, Why::Lost(_))),
                 }),
             };
             out.send(member.connection, frame);
         }
         out.tally.push(Tally::Path(path.len() - 1));
-        out.event(|| Event::Path(PathEvent { route, room: self.name.clone(), path: names, content }));
+        out.event(|| {
+            Event::Path(PathEvent { route, room: self.name.clone(), path: names, content, replaces })
+        });
         self.path = path;
     }
 
     /// Tells the members of routes that have been forgotten.
     pub(super) fn tell_gone(&mut self, out: &mut Outputs) {
         for route in std::mem::take(&mut self.gone) {
+            if !route.told {
+                continue; // only clients of the original were on it: they know no routes
+            }
             let frame = Frame::json(&ServerMessage::RouteDown { route: route.id.clone() });
-            for node in route.path.iter() {
-                if let Some(member) = self.members.get(node.index()).copied().flatten()
+            for &node in route.path.iter() {
+                if let Some(member) = self.member(node)
                     && member.dialect == Dialect::Hopcast
                 {
                     out.send(member.connection, frame.clone());
@@ -106,6 +183,17 @@ impl Room {
                 Event::RouteDown(RouteDownEvent { route: route.id.clone(), room: self.name.clone() })
             });
         }
+    }
+
+    /// What was lost is to be found anew, for requesters that are still here. Then tells its members.
+    pub(super) fn lose(&mut self, out: &mut Outputs) {
+        for route in &self.gone {
+            if let Some(member) = self.members.get(route.path[0].index()).copied().flatten() {
+                let former = Former { route: route.told.then(|| route.id.clone()), used: route.used() };
+                self.lost.push((member.connection, route.quest.clone()), former);
+            }
+        }
+        self.tell_gone(out);
     }
 }
 
@@ -119,5 +207,7 @@ fn plain(path: Vec<PeerName>) -> ServerMessage {
         next: None,
         hops: None,
         id: None,
+        replaces: None,
+        content: None,
     }
 }

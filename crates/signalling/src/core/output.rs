@@ -89,6 +89,9 @@ pub struct PathEvent {
     /// What was asked for, if it was a content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<ContentId>,
+    /// The route that was lost, where the server recomputed the path by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<RouteId>,
 }
 
 /// A peer came or went.
@@ -158,6 +161,8 @@ pub enum Tally {
     Path(usize),
     /// A route was ended.
     RouteDown,
+    /// A path that was lost was computed anew; whether there was one.
+    Mended(bool),
 }
 
 /// What calls have put out; a buffer to be drained and used again.

@@ -2,7 +2,7 @@
 
 use hopcast_protocol::{
     ClientMessage, ErrorCode,
-    limits::{EXCLUDE, HOLD_BATCH, NAME_BYTES, NEIGHBORS},
+    limits::{EXCLUDE, HOLD_BATCH, NAME_BYTES, NEIGHBORS, ROUTE_TABLE},
 };
 use serde_json::Value;
 
@@ -51,6 +51,7 @@ pub(super) fn kind(message: &ClientMessage) -> &'static str {
         ClientMessage::Hold { .. } => "hold",
         ClientMessage::Drop { .. } => "drop",
         ClientMessage::Link { .. } => "link",
+        ClientMessage::Use { .. } => "use",
     }
 }
 
@@ -61,6 +62,7 @@ fn check_bounds(message: &ClientMessage) -> Result<(), Fault> {
         ClientMessage::Hold { contents, .. } | ClientMessage::Drop { contents, .. } => {
             ("contents", contents.len(), HOLD_BATCH, None)
         }
+        ClientMessage::Use { routes } => ("routes", routes.len(), ROUTE_TABLE, None),
         ClientMessage::Link { .. } => return Ok(()),
     };
     if len > most {
@@ -100,7 +102,7 @@ pub(super) fn unknown_type(kind: &str) -> Fault {
 }
 
 fn known(kind: &str) -> bool {
-    matches!(kind, "announce" | "request_path" | "hold" | "drop" | "link")
+    matches!(kind, "announce" | "request_path" | "hold" | "drop" | "link" | "use")
 }
 
 fn has_long_name(message: &Value) -> bool {
@@ -109,6 +111,7 @@ fn has_long_name(message: &Value) -> bool {
     ["peer", "room", "target", "neighbor"].iter().any(|field| long(&message[field]))
         || any("neighbors")
         || any("exclude")
+        || any("routes")
 }
 
 #[cfg(test)]

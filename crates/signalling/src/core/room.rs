@@ -1,7 +1,8 @@
 //! The room's state, and what each input does to it.
 //!
 //! A peer's place is its number in the routing graph; [`Member`] is its connection. Order within one call: the graph
-//! changes, routes over what went are ended and told, then the call's own answer.
+//! changes, routes over what went are ended and told, then the call's own answer. Whoever calls then calls
+//! [`Room::mend`], which finds other ways for those routes.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,6 +18,7 @@ use hopcast_routing::{Changes, Links, Liveness, NodeId, RoomError, Rules, Search
 
 use super::{
     holdings::{Holdings, TooMany},
+    lost::{Lost, Quest},
     output::{ConnectionId, Cut, Dialect, Event, LinkEvent, Output, Outputs, PeerEvent, Tally},
     parse::{self, Fault},
     routes::{Epoch, Route, Routes},
@@ -57,9 +59,10 @@ pub struct Room {
     pub(super) search: Search,
     /// By number.
     pub(super) members: Vec<Option<Member>>,
-    nodes: HashMap<ConnectionId, NodeId>,
+    pub(super) nodes: HashMap<ConnectionId, NodeId>,
     pub(super) holdings: Holdings,
     pub(super) routes: Routes,
+    pub(super) lost: Lost,
     pub(super) epoch: Arc<Epoch>,
     /// Memory for one call at a time.
     changes: Changes,
@@ -80,6 +83,7 @@ impl Room {
             nodes: HashMap::new(),
             holdings: Holdings::default(),
             routes: Routes::default(),
+            lost: Lost::default(),
             epoch,
             changes: Changes::new(),
             gone: Vec::new(),
@@ -103,6 +107,11 @@ impl Room {
     /// Routes that somebody may still use.
     pub fn routes(&self) -> usize {
         self.routes.len()
+    }
+
+    /// Whether [`Room::mend`] has something to do, now or later.
+    pub fn is_mending(&self) -> bool {
+        !self.lost.is_empty()
     }
 
     /// Whether it can be forgotten: nobody is here, and no file names it.
@@ -166,7 +175,7 @@ impl Room {
         }
     }
 
-    /// The clock: pings who has been silent, cuts who has been silent for too long.
+    /// The clock: pings who has been silent, cuts who has been silent for too long, ends routes that nobody uses.
     pub fn tick(&mut self, now: Duration, out: &mut Outputs) {
         let mut dead = Vec::new();
         for member in self.members.iter_mut().flatten() {
@@ -182,6 +191,8 @@ impl Room {
             out.frames.push(Output::Cut { to: connection, why: Cut::Dead });
             self.disconnect(connection, out);
         }
+        self.routes.remove_idle(now, &mut self.gone);
+        self.tell_gone(out);
     }
 
     /// The file has changed: other peers, links or gateways.
@@ -242,7 +253,7 @@ impl Room {
     }
 
     /// A message. Whatever it is, it is carried out or answered with an error.
-    pub fn message(&mut self, connection: ConnectionId, payload: &[u8], out: &mut Outputs) {
+    pub fn message(&mut self, connection: ConnectionId, payload: &[u8], now: Duration, out: &mut Outputs) {
         let Some(&node) = self.nodes.get(&connection) else { return };
         let dialect = self.members[node.index()].map_or(Dialect::Original, |member| member.dialect);
         let handled = parse::parse(payload).and_then(|message| {
@@ -252,11 +263,14 @@ impl Room {
                     self.announce(node, &peer, &room, &neighbors, out)
                 }
                 (ClientMessage::RequestPath { target, .. }, Dialect::Original) => {
-                    self.request(node, target.as_ref(), None, &[], None, out)
+                    quest(target, None, Vec::new())
+                        .and_then(|quest| self.request(node, quest, None, now, out))
                 }
-                (ClientMessage::RequestPath { target, content, exclude, id }, Dialect::Hopcast) => self
-                    .request(node, target.as_ref(), content, &exclude, id, out)
-                    .map_err(|fault| fault.of(id)),
+                (ClientMessage::RequestPath { target, content, exclude, id }, Dialect::Hopcast) => {
+                    quest(target, content, exclude)
+                        .and_then(|quest| self.request(node, quest, id, now, out))
+                        .map_err(|fault| fault.of(id))
+                }
                 (message, Dialect::Original) => Err(parse::unknown_type(parse::kind(&message))),
                 (ClientMessage::Hold { contents, all }, _) => self.hold(node, &contents, all),
                 (ClientMessage::Drop { contents, all }, _) => {
@@ -270,6 +284,13 @@ impl Room {
                     let reported = self.graph.report(node, &neighbor, up, &mut self.changes);
                     self.settle(out);
                     reported.map_err(|error| refused(&error))
+                }
+                (ClientMessage::Use { routes }, _) => {
+                    // One that has just ended, or is of the epoch before, is no fault of whoever used it.
+                    for number in routes.iter().filter_map(|route| self.epoch.number(route)) {
+                        self.routes.refresh(number, node, now);
+                    }
+                    Ok(())
                 }
             }
         });
@@ -333,7 +354,7 @@ impl Room {
         let Fault { code, message, id } = fault;
         let id = id.filter(|_| member.dialect == Dialect::Hopcast);
         out.tally.push(Tally::Error(code));
-        out.send(member.connection, Frame::json(&ServerMessage::Error { code, message, id }));
+        out.send(member.connection, Frame::json(&ServerMessage::Error { code, message, id, route: None }));
     }
 
     fn declare_links(&mut self) {
@@ -361,7 +382,7 @@ impl Room {
         }
         self.changes = changes;
         self.changes.clear();
-        self.tell_gone(out);
+        self.lose(out);
     }
 
     /// Takes the connection off a peer's place; its routes and holdings end with it, whoever comes next.
@@ -376,6 +397,22 @@ impl Room {
     /// The name of a number that the graph knows, or knew until the last change.
     pub(super) fn peer(&self, node: NodeId) -> PeerName {
         self.graph.name(node).expect("numbers in use have names until the graph's next change").clone()
+    }
+}
+
+/// What a `request_path` asks for.
+fn quest(
+    target: Option<PeerName>,
+    content: Option<ContentId>,
+    exclude: Vec<PeerName>,
+) -> Result<Quest, Fault> {
+    match (target, content) {
+        (Some(target), None) => Ok(Quest::Peer(target)),
+        (None, Some(content)) => Ok(Quest::Content { content, exclude }),
+        (None, None) => Err(Fault::new(ErrorCode::BadMessage, "`target` is missing")),
+        (Some(_), Some(_)) => {
+            Err(Fault::new(ErrorCode::BadMessage, "`target` and `content` exclude each other"))
+        }
     }
 }
 

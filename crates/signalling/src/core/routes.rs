@@ -1,7 +1,9 @@
 //! The routes of one room that somebody may still use, and which of them a link or peer carries.
 //!
-//! A route lives until a link or peer on it goes, it is retired, or it falls out: past [`ROUTE_TABLE`] routes of one
-//! requester the requester's oldest goes, past [`HOPS`] hops of all routes together the room's oldest.
+//! A route lives until a link or peer on it goes, it is retired, it is not used for [`ROUTE_IDLE`], or it falls out: past
+//! [`ROUTE_TABLE`] routes of one requester the requester's oldest goes, past [`HOPS`] hops of all routes together the room's.
+//!
+//! A client of the original cannot say that it uses a path: its last [`LASTING`] are kept while it is connected.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -9,13 +11,23 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use hopcast_protocol::{RouteId, limits::ROUTE_TABLE};
+use hopcast_protocol::{
+    RouteId,
+    limits::{ROUTE_IDLE, ROUTE_TABLE},
+};
 use hopcast_routing::NodeId;
 
-/// Most peers on all remembered routes of a room together.
+use super::lost::Quest;
+
+/// Most peers on all remembered routes of a room together, the names that their requests excluded included.
 pub(super) const HOPS: usize = 1 << 20;
+/// Paths that are remembered for a requester that speaks the original's protocol.
+pub(super) const LASTING: usize = 8;
+/// Most routes that one call ends because nobody used them; the next call goes on.
+const IDLE_BATCH: usize = 1024;
 
 /// The source of route numbers: a random word of this server's start, and a counter.
 #[derive(Debug)]
@@ -47,15 +59,46 @@ impl Epoch {
     }
 }
 
+/// When a route was last used: the time, and a place in a sequence.
+type Stamp = (Duration, u64);
+
 /// One route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) id: RouteId,
     /// Requester first.
     pub(super) path: Arc<[NodeId]>,
+    /// What it was last asked for.
+    pub(super) quest: Quest,
+    /// Whether somebody was told its id.
+    pub(super) told: bool,
     number: u64,
-    /// When it was last asked for, as a place in a sequence.
-    used: u64,
+    stamp: Stamp,
+    /// It does not end by itself.
+    lasting: bool,
+}
+
+impl Route {
+    /// When it was last used.
+    pub(super) fn used(&self) -> Duration {
+        self.stamp.0
+    }
+
+    fn weight(&self) -> usize {
+        self.path.len() + self.quest.names()
+    }
+}
+
+/// What a path is remembered for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) quest: Quest,
+    /// When it was last used: now, unless it takes the place of a route that was lost.
+    pub(super) used: Duration,
+    /// Somebody on it is told its id.
+    pub(super) told: bool,
+    /// The requester cannot say that it uses it.
+    pub(super) lasting: bool,
 }
 
 /// See the module.
@@ -66,9 +109,11 @@ pub(super) struct Routes {
     /// By peer: the numbers of the routes that it is on.
     through: Vec<HashSet<u64>>,
     /// By requester: its routes, oldest use first.
-    own: HashMap<NodeId, BTreeMap<u64, u64>>,
-    /// Over all requesters.
-    oldest: BTreeMap<u64, u64>,
+    own: HashMap<NodeId, BTreeMap<Stamp, u64>>,
+    /// Over all requesters: those that end by themselves.
+    ending: BTreeMap<Stamp, u64>,
+    /// And those that do not.
+    lasting: BTreeMap<Stamp, u64>,
     clock: u64,
     hops: usize,
     most_hops: usize,
@@ -87,7 +132,8 @@ impl Routes {
             by_path: HashMap::new(),
             through: Vec::new(),
             own: HashMap::new(),
-            oldest: BTreeMap::new(),
+            ending: BTreeMap::new(),
+            lasting: BTreeMap::new(),
             clock: 0,
             hops: 0,
             most_hops,
@@ -96,64 +142,109 @@ impl Routes {
 
     /// The route along a path, an old one if there is one. Routes that fell out are added to `out`; they must be
     /// told to their peers.
-    pub(super) fn along(&mut self, path: &[NodeId], epoch: &Epoch, out: &mut Vec<Route>) -> RouteId {
-        self.clock += 1;
-        if let Some(&number) = self.by_path.get(path) {
-            return self.touch(number);
-        }
-        let (number, id) = epoch.issue();
-        let path: Arc<[NodeId]> = path.into();
-        let requester = path[0];
-        self.hops += path.len();
-        for node in path.iter() {
-            if self.through.len() <= node.index() {
-                self.through.resize_with(node.index() + 1, HashSet::new);
+    pub(super) fn along(
+        &mut self,
+        path: &[NodeId],
+        asked: Asked,
+        epoch: &Epoch,
+        out: &mut Vec<Route>,
+    ) -> RouteId {
+        let Asked { quest, used, told, lasting } = asked;
+        let id = if let Some(&number) = self.by_path.get(path) {
+            self.touch(number, used);
+            let route = self.by_number.get_mut(&number).expect("every path in the index has its route");
+            self.hops = self.hops + quest.names() - route.quest.names();
+            route.quest = quest;
+            route.told |= told;
+            route.id.clone()
+        } else {
+            let (number, id) = epoch.issue();
+            let path: Arc<[NodeId]> = path.into();
+            for node in path.iter() {
+                if self.through.len() <= node.index() {
+                    self.through.resize_with(node.index() + 1, HashSet::new);
+                }
+                self.through[node.index()].insert(number);
             }
-            self.through[node.index()].insert(number);
-        }
-        self.by_path.insert(path.clone(), number);
-        self.own.entry(requester).or_default().insert(self.clock, number);
-        self.oldest.insert(self.clock, number);
-        self.by_number.insert(number, Route { id: id.clone(), path, number, used: self.clock });
-
-        let own = &self.own[&requester];
-        if own.len() > ROUTE_TABLE
+            self.by_path.insert(path.clone(), number);
+            self.clock += 1;
+            let stamp = (used, self.clock);
+            let route = Route { id: id.clone(), path, quest, told, number, stamp, lasting };
+            self.hops += route.weight();
+            self.own.entry(route.path[0]).or_default().insert(stamp, number);
+            self.order(lasting).insert(stamp, number);
+            self.by_number.insert(number, route);
+            id
+        };
+        let own = &self.own[&path[0]];
+        if own.len() > if lasting { LASTING } else { ROUTE_TABLE }
             && let Some((_, &eldest)) = own.first_key_value()
         {
             out.extend(self.remove(eldest));
         }
         while self.hops > self.most_hops
             && self.by_number.len() > 1
-            && let Some((_, &eldest)) = self.oldest.first_key_value()
+            && let Some(eldest) = self.eldest()
         {
             out.extend(self.remove(eldest));
         }
         id
     }
 
-    fn touch(&mut self, number: u64) -> RouteId {
-        let route = self.by_number.get_mut(&number).expect("every path in the index has its route");
-        let before = std::mem::replace(&mut route.used, self.clock);
-        self.oldest.remove(&before);
-        self.oldest.insert(self.clock, number);
-        if let Some(own) = self.own.get_mut(&route.path[0]) {
-            own.remove(&before);
-            own.insert(self.clock, number);
+    fn order(&mut self, lasting: bool) -> &mut BTreeMap<Stamp, u64> {
+        if lasting { &mut self.lasting } else { &mut self.ending }
+    }
+
+    fn eldest(&self) -> Option<u64> {
+        let fronts = [self.ending.first_key_value(), self.lasting.first_key_value()];
+        fronts.into_iter().flatten().min().map(|(_, &number)| number)
+    }
+
+    /// A requester uses a route of its own. Others' routes, and those that are no more, are left alone.
+    pub(super) fn refresh(&mut self, number: u64, requester: NodeId, now: Duration) {
+        if self.by_number.get(&number).is_some_and(|route| route.path[0] == requester) {
+            self.touch(number, now);
         }
-        route.id.clone()
+    }
+
+    fn touch(&mut self, number: u64, used: Duration) {
+        self.clock += 1;
+        let clock = self.clock;
+        let Some(route) = self.by_number.get_mut(&number) else { return };
+        let before = route.stamp;
+        route.stamp = (before.0.max(used), clock);
+        let (after, lasting, requester) = (route.stamp, route.lasting, route.path[0]);
+        let order = self.order(lasting);
+        order.remove(&before);
+        order.insert(after, number);
+        if let Some(own) = self.own.get_mut(&requester) {
+            own.remove(&before);
+            own.insert(after, number);
+        }
+    }
+
+    /// Forgets the routes that were not used for [`ROUTE_IDLE`], a bounded number at a time.
+    pub(super) fn remove_idle(&mut self, now: Duration, out: &mut Vec<Route>) {
+        for _ in 0..IDLE_BATCH {
+            let Some((&(used, _), &eldest)) = self.ending.first_key_value() else { return };
+            if now.saturating_sub(used) <= ROUTE_IDLE {
+                return;
+            }
+            out.extend(self.remove(eldest));
+        }
     }
 
     /// Forgets a route.
     pub(super) fn remove(&mut self, number: u64) -> Option<Route> {
         let route = self.by_number.remove(&number)?;
         self.by_path.remove(&route.path);
-        self.oldest.remove(&route.used);
-        self.hops -= route.path.len();
+        self.order(route.lasting).remove(&route.stamp);
+        self.hops -= route.weight();
         for node in route.path.iter() {
             self.through[node.index()].remove(&number);
         }
         if let Some(own) = self.own.get_mut(&route.path[0]) {
-            own.remove(&route.used);
+            own.remove(&route.stamp);
             if own.is_empty() {
                 self.own.remove(&route.path[0]);
             }
@@ -200,10 +291,29 @@ mod tests {
         nodes.iter().map(|&index| NodeId::from_index(index).unwrap()).collect()
     }
 
-    fn along(routes: &mut Routes, epoch: &Epoch, nodes: &[usize]) -> (String, Vec<String>) {
+    fn asked(seconds: u64) -> Asked {
+        let quest = Quest::Peer("x".parse().unwrap());
+        Asked { quest, used: Duration::from_secs(seconds), told: true, lasting: false }
+    }
+
+    fn put(routes: &mut Routes, epoch: &Epoch, nodes: &[usize], asked: Asked) -> (String, Vec<String>) {
         let mut out = Vec::new();
-        let id = routes.along(&path(nodes), epoch, &mut out);
-        (id.to_string(), out.iter().map(|route| route.id.to_string()).collect())
+        let id = routes.along(&path(nodes), asked, epoch, &mut out);
+        (id.to_string(), ids(&out))
+    }
+
+    fn ids(routes: &[Route]) -> Vec<String> {
+        routes.iter().map(|route| route.id.to_string()).collect()
+    }
+
+    fn along(routes: &mut Routes, epoch: &Epoch, nodes: &[usize]) -> (String, Vec<String>) {
+        put(routes, epoch, nodes, asked(0))
+    }
+
+    fn idle(routes: &mut Routes, seconds: u64) -> Vec<String> {
+        let mut out = Vec::new();
+        routes.remove_idle(Duration::from_secs(seconds), &mut out);
+        ids(&out)
     }
 
     #[test]
@@ -232,7 +342,7 @@ mod tests {
         routes.remove_peer(b, &mut out);
         assert_eq!(out.len(), 1);
         assert_eq!((routes.len(), routes.hops), (0, 0));
-        assert!(routes.by_path.is_empty() && routes.own.is_empty() && routes.oldest.is_empty());
+        assert!(routes.by_path.is_empty() && routes.own.is_empty() && routes.ending.is_empty());
     }
 
     #[test]
@@ -248,5 +358,50 @@ mod tests {
         along(&mut routes, &epoch, &[1, 2, 3]);
         along(&mut routes, &epoch, &[2, 3, 4]);
         assert_eq!(along(&mut routes, &epoch, &[3, 4]).1, ["e-1"]);
+    }
+
+    #[test]
+    fn sixty_seconds_without_use_end_a_route_and_a_use_by_its_requester_alone_keeps_it() {
+        let (mut routes, epoch) = (Routes::default(), Epoch::new("e"));
+        for (nodes, at) in [([1, 2], 0), ([3, 2], 0), ([4, 2], 5)] {
+            put(&mut routes, &epoch, &nodes, asked(at));
+        }
+        let node = |index| NodeId::from_index(index).unwrap();
+        let seconds = Duration::from_secs;
+        routes.refresh(1, node(1), seconds(50));
+        routes.refresh(2, node(1), seconds(50));
+        routes.refresh(99, node(1), seconds(50));
+        assert!(idle(&mut routes, 60).is_empty());
+        assert_eq!(idle(&mut routes, 61), ["e-2"], "another's word does not count");
+        put(&mut routes, &epoch, &[4, 2], asked(62));
+        assert_eq!(idle(&mut routes, 111), ["e-1"]);
+        assert_eq!(idle(&mut routes, 123), ["e-3"], "a request was a use");
+        assert_eq!((routes.len(), routes.hops), (0, 0));
+        // One that takes the place of a lost one keeps that one's age.
+        put(&mut routes, &epoch, &[1, 2], asked(200));
+        put(&mut routes, &epoch, &[1, 3, 2], asked(150));
+        assert_eq!(idle(&mut routes, 211), ["e-5"]);
+    }
+
+    #[test]
+    fn an_originals_last_paths_do_not_end_by_themselves_and_are_few() {
+        let (mut routes, epoch) = (Routes::default(), Epoch::new("e"));
+        for holder in 0..LASTING {
+            let fell = put(&mut routes, &epoch, &[9999, holder], Asked { lasting: true, ..asked(0) }).1;
+            assert!(fell.is_empty());
+        }
+        assert!(idle(&mut routes, 100_000).is_empty());
+        assert_eq!(put(&mut routes, &epoch, &[9999, 77], Asked { lasting: true, ..asked(1) }).1, ["e-1"]);
+        assert_eq!(routes.len(), LASTING);
+    }
+
+    #[test]
+    fn idle_routes_end_a_bounded_number_at_a_time() {
+        let (mut routes, epoch) = (Routes::default(), Epoch::new("e"));
+        for requester in 0..IDLE_BATCH + 1 {
+            along(&mut routes, &epoch, &[requester, 9999]);
+        }
+        assert_eq!(idle(&mut routes, 100).len(), IDLE_BATCH);
+        assert_eq!(idle(&mut routes, 100).len(), 1);
     }
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl Hub {
-    /// Works on one room, then delivers what it put out.
+    /// Works on one room, finds other ways for what was lost thereby, then delivers what it put out.
     pub(super) fn with<T>(&self, cell: &Cell, work: impl FnOnce(&mut CellState) -> T) -> T {
         let mut state = lock(cell);
         state.outputs.watched = self.events.watched();
@@ -19,6 +19,9 @@ impl Hub {
     fn deliver(&self, state: &mut CellState) {
         let CellState { room, outboxes, outputs, .. } = state;
         loop {
+            if room.mend(self.now(), outputs).is_some() {
+                self.mending.notify_one(); // the rest, later
+            }
             let mut slow = Vec::new();
             for output in outputs.frames.drain(..) {
                 match output {
@@ -42,6 +45,7 @@ impl Hub {
                     }
                 }
             }
+            let all_took = slow.is_empty();
             for connection in slow {
                 // Once only: a second full queue of the same connection finds it gone.
                 if let Some(outbox) = outboxes.remove(&connection) {
@@ -50,7 +54,7 @@ impl Hub {
                     room.disconnect(connection, outputs);
                 }
             }
-            if outputs.frames.is_empty() {
+            if all_took {
                 break;
             }
         }

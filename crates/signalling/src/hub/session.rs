@@ -31,7 +31,7 @@ impl Handler for Session {
         let now = self.hub.now();
         self.hub.with(&self.cell, |state| {
             state.room.alive(self.connection, now);
-            state.room.message(self.connection, payload, &mut state.outputs);
+            state.room.message(self.connection, payload, now, &mut state.outputs);
         });
     }
 

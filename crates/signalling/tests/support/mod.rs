@@ -270,12 +270,15 @@ impl Client {
         self.answer().await
     }
 
-    /// The answer to a request of this client's own; what it gets as a hop of others' paths is skipped.
+    /// The answer to a request of this client's own; what it gets as a hop of others' paths, or unasked, is skipped.
     pub async fn answer(&mut self) -> Value {
         loop {
             let message = self.message().await;
+            let unasked = message["replaces"].is_string()
+                || message["type"] == "route_down"
+                || message["route"].is_string() && message["type"] == "error";
             let answers = message["type"] == "error" || message["path"].is_array();
-            if answers {
+            if answers && !unasked {
                 return message;
             }
         }

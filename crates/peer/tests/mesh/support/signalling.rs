@@ -38,6 +38,10 @@ struct State {
     log: Vec<(PeerName, ClientMessage)>,
     /// Peers that are told of no route.
     deaf: BTreeSet<PeerName>,
+    /// Lost paths are found anew unasked.
+    mends: bool,
+    /// What each route was last asked for.
+    asked: HashMap<RouteId, (ContentId, Vec<PeerName>)>,
     counter: u64,
 }
 
@@ -133,6 +137,11 @@ impl Stub {
         self.state().deaf.remove(peer);
     }
 
+    /// From now on the requester of a lost path gets another one unasked.
+    pub(crate) fn mend(&self) {
+        self.state().mends = true;
+    }
+
     /// Closes a peer's connection with a code.
     pub(crate) fn close(&self, peer: &PeerName, room: &RoomName, code: u16) {
         let _ = self.state().rooms[room].connections[peer].1.send(Out::Close(code));
@@ -147,12 +156,12 @@ impl Stub {
 
     /// Broadcasts a route that nobody asked for.
     pub(crate) fn broadcast(&self, room: &RoomName, path: &[PeerName]) -> RouteId {
-        self.state().broadcast(room, path, None)
+        self.state().broadcast(room, path, None, None)
     }
 
     /// The operator retires a route.
     pub(crate) fn retire(&self, room: &RoomName, route: &RouteId) {
-        self.state().retire(room, |id, _| id == route);
+        let _ = self.state().retire(room, |id, _| id == route);
     }
 }
 
@@ -168,6 +177,7 @@ impl State {
         room: &RoomName,
         path: &[PeerName],
         asked: Option<(&PeerName, Option<u64>)>,
+        lost: Option<(&RouteId, &ContentId)>,
     ) -> RouteId {
         let deaf = self.deaf.clone();
         let state = self.rooms.get_mut(room).unwrap();
@@ -189,6 +199,8 @@ impl State {
                 next: path.get(at + 1).cloned(),
                 hops: Some((path.len() - 1 - at) as u32),
                 id: asked.filter(|(who, _)| requester && *who == peer).and_then(|(_, id)| id),
+                replaces: lost.filter(|_| requester).map(|(route, _)| route.clone()),
+                content: lost.filter(|_| requester).map(|(_, content)| content.clone()),
             };
             if !deaf.contains(peer) {
                 state.send(peer, &message);
@@ -197,15 +209,32 @@ impl State {
         route
     }
 
-    fn retire(&mut self, room: &RoomName, gone: impl Fn(&RouteId, &[PeerName]) -> bool) {
+    fn retire(
+        &mut self,
+        room: &RoomName,
+        gone: impl Fn(&RouteId, &[PeerName]) -> bool,
+    ) -> Vec<(RouteId, Vec<PeerName>)> {
         let state = self.rooms.get_mut(room).unwrap();
         let (down, kept) =
             std::mem::take(&mut state.routes).into_iter().partition(|(id, path)| gone(id, path));
         state.routes = kept;
         let down: Vec<(RouteId, Vec<PeerName>)> = down;
-        for (route, path) in down {
-            for peer in &path {
+        for (route, path) in &down {
+            for peer in path {
                 state.send(peer, &ServerMessage::RouteDown { route: route.clone() });
+            }
+        }
+        down
+    }
+
+    fn lose(&mut self, room: &RoomName, gone: impl Fn(&RouteId, &[PeerName]) -> bool) {
+        for (lost, path) in self.retire(room, gone) {
+            let Some((content, exclude)) = self.asked.get(&lost).cloned().filter(|_| self.mends) else {
+                continue;
+            };
+            if let Some(path) = self.rooms[room].nearest_holder(&path[0], &content, &exclude) {
+                let route = self.broadcast(room, &path, None, Some((&lost, &content)));
+                self.asked.insert(route, (content, exclude));
             }
         }
     }
@@ -240,30 +269,24 @@ impl State {
                 } else {
                     state.down.insert(link);
                     let ends = [peer.clone(), neighbor];
-                    self.retire(room, |_, path| {
+                    self.lose(room, |_, path| {
                         path.windows(2).any(|hop| hop.iter().all(|end| ends.contains(end)))
                     });
                 }
             }
+            ClientMessage::Use { .. } => {}
             ClientMessage::RequestPath { target, content, exclude, id } => {
-                let found = state.nearest(peer, |candidate| match (&target, &content) {
-                    (Some(target), _) => candidate == target,
-                    (None, Some(content)) => {
-                        candidate != peer
-                            && !exclude.contains(candidate)
-                            && (state.all.contains(candidate)
-                                || state
-                                    .held
-                                    .get(candidate)
-                                    .is_some_and(|held| held.contains(&content.to_string())))
-                    }
-                    _ => false,
-                });
+                let found = match (&target, &content) {
+                    (Some(target), _) => state.nearest(peer, |candidate| candidate == target),
+                    (None, Some(content)) => state.nearest_holder(peer, content, &exclude),
+                    (None, None) => None,
+                };
                 if let Some(path) = found {
-                    self.broadcast(room, &path, Some((peer, id)));
+                    let route = self.broadcast(room, &path, Some((peer, id)), None);
+                    self.asked.extend(content.map(|content| (route, (content, exclude))));
                 } else {
                     let (code, message) = (ErrorCode::NoHolder, "nobody reachable holds it".to_owned());
-                    state.send(peer, &ServerMessage::Error { code, message, id });
+                    state.send(peer, &ServerMessage::Error { code, message, id, route: None });
                 }
             }
         }
@@ -281,6 +304,19 @@ impl Room {
         let says = |a, b| self.announced.get(a).is_some_and(|list: &Vec<_>| list.contains(b));
         let down = |a: &PeerName, b: &PeerName| self.down.contains(&(a.clone(), b.clone()));
         (says(a, b) || says(b, a)) && !down(a, b) && !down(b, a)
+    }
+
+    fn nearest_holder(
+        &self,
+        from: &PeerName,
+        content: &ContentId,
+        exclude: &[PeerName],
+    ) -> Option<Vec<PeerName>> {
+        let content = content.to_string();
+        self.nearest(from, |peer| {
+            let holds = || self.held.get(peer).is_some_and(|held| held.contains(&content));
+            peer != from && !exclude.contains(peer) && (self.all.contains(peer) || holds())
+        })
     }
 
     fn nearest(&self, from: &PeerName, wanted: impl Fn(&PeerName) -> bool) -> Option<Vec<PeerName>> {
@@ -395,6 +431,6 @@ async fn serve(
         entry.announced.remove(&peer);
         entry.held.remove(&peer);
         entry.all.remove(&peer);
-        state.retire(&room, |_, path| path.contains(&peer));
+        state.lose(&room, |_, path| path.contains(&peer));
     }
 }
