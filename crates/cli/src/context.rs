@@ -9,8 +9,8 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::Args;
-use hopcast_deploy::{Access, Backend as _, Local, State};
+use clap::{Args, ValueEnum};
+use hopcast_deploy::{Access, Backend, Local, State};
 use hopcast_protocol::MeshName;
 use hopcast_topology::{Env, Plan, Report};
 
@@ -26,6 +26,23 @@ pub(crate) struct Which {
     /// The mesh of this name, whatever the topology file says or whether there is one
     #[arg(long, value_name = "MESH")]
     pub name: Option<MeshName>,
+    #[command(flatten)]
+    pub on: On,
+}
+
+/// Which backend a command is about.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct On {
+    /// What runs the mesh [default: `up` takes local, the others what the mesh runs on]
+    #[arg(long, value_enum, value_name = "BACKEND")]
+    pub backend: Option<Kind>,
+}
+
+/// The backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// Processes of this machine and embedded PostgreSQL
+    Local,
 }
 
 /// See the module.
@@ -38,7 +55,7 @@ pub(crate) struct Context {
 /// A mesh that runs.
 pub(crate) struct Running {
     /// What keeps it.
-    pub backend: Local,
+    pub backend: Box<dyn Backend>,
     /// What it was last made equal to.
     pub plan: Plan,
     /// Its keys and addresses.
@@ -136,14 +153,13 @@ impl Context {
         }
     }
 
-    /// The backend of a mesh.
-    #[expect(clippy::unused_self, reason = "which backend it is will depend on the command line")]
-    pub(crate) fn backend(&self, mesh: MeshName) -> anyhow::Result<Local> {
-        Ok(Local::new(State::new(State::default_root()?, mesh)))
+    /// The mesh that is meant, and what runs it.
+    pub(crate) fn backend(&self, which: &Which) -> anyhow::Result<Box<dyn Backend>> {
+        backend(self.mesh(which)?, which.on.backend.unwrap_or(Kind::Local))
     }
 
     /// What to say of a mesh that was named and that this state root has never seen.
-    #[expect(clippy::unused_self, reason = "like `backend`")]
+    #[expect(clippy::unused_self, reason = "what a command starts from is here")]
     pub(crate) fn unseen(&self, which: &Which) -> anyhow::Result<Option<String>> {
         let Some(name) = &which.name else { return Ok(None) };
         let state = State::new(State::default_root()?, name.clone());
@@ -154,7 +170,7 @@ impl Context {
 
     /// The mesh that is meant, if it runs.
     pub(crate) async fn running(&self, which: &Which) -> anyhow::Result<Option<Running>> {
-        let backend = self.backend(self.mesh(which)?)?;
+        let backend = self.backend(which)?;
         let Some(plan) = backend.plan().await? else { return Ok(None) };
         let access = backend.access().await?;
         Ok(Some(Running { backend, plan, access }))
@@ -197,6 +213,14 @@ impl Context {
             ));
         }
     }
+}
+
+/// A mesh on a backend. Nothing is touched.
+pub(crate) fn backend(mesh: MeshName, kind: Kind) -> anyhow::Result<Box<dyn Backend>> {
+    let state = State::new(State::default_root()?, mesh);
+    Ok(match kind {
+        Kind::Local => Box::new(Local::new(state)),
+    })
 }
 
 /// The failure of a command that needs the mesh to run.

@@ -1,9 +1,9 @@
 //! What every engine can do with a mesh.
 
-use std::{future::Future, path::PathBuf, pin::Pin};
+use std::{collections::BTreeMap, future::Future, net::SocketAddr, path::PathBuf, pin::Pin};
 
 use hopcast_protocol::{DatabaseName, PeerName};
-use hopcast_topology::Plan;
+use hopcast_topology::{Plan, plan};
 use serde::{Deserialize, Serialize};
 
 use crate::{Access, Error, Progress, Status};
@@ -25,13 +25,28 @@ pub trait Backend: Send + Sync {
     /// Makes what runs equal to the plan and changes only what differs; ends when every peer is connected, every edge
     /// replicates and every song is stored, or with an error that names what is missing. Validates before it changes
     /// anything. Heals dead nodes and cut links.
-    fn apply<'a>(&'a self, plan: &'a Plan, progress: &'a dyn Progress) -> Job<'a, Applied>;
+    ///
+    /// Dropping the future stops it: nothing more is begun. What is under way then, [`Backend::settle`] waits for.
+    fn apply<'a>(
+        &'a self,
+        plan: &'a Plan,
+        options: &'a ApplyOptions,
+        progress: &'a dyn Progress,
+    ) -> Job<'a, Applied>;
+
+    /// After an `apply` or `destroy` that was dropped: waits until nothing that it began is under way any more.
+    fn settle(&self) -> Job<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Something of this mesh is on this engine: running, stopped, or left behind.
+    fn exists(&self) -> Job<'_, bool>;
 
     /// What runs now. A mesh that does not run is no error: its status has no nodes.
     fn status(&self) -> Job<'_, Status>;
 
-    /// Stops and removes exactly what is this mesh's. Data and secret stay unless `purge`.
-    fn destroy<'a>(&'a self, purge: bool, progress: &'a dyn Progress) -> Job<'a, Destroyed>;
+    /// Stops and removes exactly what is this mesh's.
+    fn destroy<'a>(&'a self, options: DestroyOptions, progress: &'a dyn Progress) -> Job<'a, Destroyed>;
 
     /// Breaks or mends something, on purpose.
     fn fault<'a>(&'a self, fault: &'a Fault) -> Job<'a, ()>;
@@ -42,8 +57,29 @@ pub trait Backend: Send + Sync {
     /// How the operator reaches the parts of a running mesh.
     fn access(&self) -> Job<'_, Access>;
 
+    /// Where a player on this machine reaches a peer.
+    fn endpoint(&self, peer: &plan::Peer) -> SocketAddr;
+
     /// The logs of these nodes, line by line; all nodes where the list is empty. With `follow` it ends only when dropped.
     fn logs<'a>(&'a self, nodes: &'a [String], follow: bool, sink: LogSink<'a>) -> Job<'a, ()>;
+}
+
+/// How `apply` works.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ApplyOptions {
+    /// Only say what differs; nothing is changed and nothing waited for.
+    pub dry_run: bool,
+    /// Replace these nodes, whether they differ or not, and touch no others. Empty: everything that differs.
+    pub only: Vec<String>,
+}
+
+/// What `destroy` takes besides what runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DestroyOptions {
+    /// The mesh's data, and its secret: its whole state directory.
+    pub purge: bool,
+    /// Keep the databases' data also where the engine owns them (Docker's volumes).
+    pub keep_data: bool,
 }
 
 /// Something that goes wrong on purpose.
@@ -91,6 +127,12 @@ pub struct Changes {
     pub songs: Vec<String>,
     /// The secret was made anew.
     pub new_secret: bool,
+    /// Networks and volumes that were made, or are no longer in the plan.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
+    /// What differed, by node, where the backend can tell: `memory`, `image`, ...
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub why: BTreeMap<String, String>,
 }
 
 impl Changes {
@@ -107,6 +149,9 @@ pub struct Destroyed {
     pub stopped: Vec<String>,
     /// Processes that an earlier keeper had left behind.
     pub orphans: Vec<u32>,
+    /// Networks and volumes that were removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
     /// What is still on disk: data and secret.
     pub kept: Option<PathBuf>,
 }

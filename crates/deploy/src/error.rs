@@ -56,6 +56,24 @@ pub enum Error {
     /// The keeper refused or failed; its own words.
     #[error("{0}")]
     Keeper(String),
+    /// There is no Docker engine, or it does not answer.
+    #[error("Docker does not answer at {host}: {why}")]
+    NoEngine {
+        /// `unix:///var/run/docker.sock`.
+        host: String,
+        /// Why not, and what to do.
+        why: String,
+    },
+    /// The Docker engine refused, or failed at, one request.
+    #[error("failed to {what}: {why}")]
+    Engine {
+        /// What was asked for; fits after "failed to ".
+        what: String,
+        /// The HTTP status of its answer, where there was one.
+        status: Option<u16>,
+        /// Its own words.
+        why: String,
+    },
     /// No answer in time.
     #[error("failed to {what} within {} s: {seen}", after.as_secs())]
     Deadline {
@@ -72,6 +90,13 @@ pub enum Error {
     /// The databases.
     #[error(transparent)]
     Store(#[from] hopcast_store::Error),
+}
+
+impl Error {
+    /// The engine answered with this HTTP status.
+    pub fn has_status(&self, code: u16) -> bool {
+        matches!(self, Self::Engine { status: Some(status), .. } if *status == code)
+    }
 }
 
 /// Says what was being done to which file.

@@ -75,7 +75,7 @@ async fn links(server: SocketAddr) -> Result<Links, String> {
 
 /// Waits until the server knows exactly the links of its file. Where it does not in time, whoever announces a link too
 /// early is told so and announces it again with its next connection.
-pub(crate) async fn wait_for_links(config: &SignallingConfig) {
+pub(crate) async fn wait_for_links(server: SocketAddr, config: &SignallingConfig) {
     let wanted: Links = config
         .rooms
         .iter()
@@ -83,7 +83,7 @@ pub(crate) async fn wait_for_links(config: &SignallingConfig) {
         .collect();
     let deadline = tokio::time::Instant::now() + REREAD;
     loop {
-        match links(config.listen).await {
+        match links(server).await {
             Ok(found) if found == wanted => return,
             Ok(_) => {}
             Err(error) => tracing::debug!(error, "asking for the links"),

@@ -1,7 +1,7 @@
 //! From a plan to a running mesh, and back to nothing.
 //!
-//! [`Backend`] is what every engine can do with a mesh; [`Local`] does it with processes of this machine. A caller parses
-//! topology.toml into a plan, takes [`State`] for the mesh's name, and calls [`Backend::apply`], which changes only what
+//! [`Backend`] is what every engine can do with a mesh; [`Local`] does it with processes of this machine, [`Docker`] with
+//! containers. A caller parses topology.toml into a plan, takes [`State`] for the mesh's name, and calls [`Backend::apply`], which changes only what
 //! differs.
 //!
 //! One process outlives the calls: the keeper ([`keeper`]), which `hopcast up` starts and which owns every other process of
@@ -11,6 +11,7 @@ pub mod access;
 mod account;
 pub mod backend;
 mod databases;
+pub mod docker;
 pub mod error;
 #[cfg(test)]
 mod fixture;
@@ -24,13 +25,17 @@ pub mod postgres;
 mod proc;
 pub mod programs;
 pub mod progress;
+mod ready;
 pub mod render;
 pub mod state;
 pub mod status;
 mod wire;
 
 pub use access::Access;
-pub use backend::{Applied, Backend, Changes, Destroyed, Fault, Job, LogSink, Session};
+pub use backend::{
+    Applied, ApplyOptions, Backend, Changes, DestroyOptions, Destroyed, Fault, Job, LogSink, Session,
+};
+pub use docker::Docker;
 pub use error::Error;
 pub use local::Local;
 pub use progress::{Progress, Quiet, Step};

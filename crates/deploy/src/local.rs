@@ -10,18 +10,17 @@ mod destroy;
 mod launch;
 mod logs;
 mod preflight;
-mod ready;
 mod settled;
 mod status;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use hopcast_protocol::DatabaseAccess;
-use hopcast_topology::Plan;
+use hopcast_topology::{Plan, plan};
 
 use crate::{
-    Access, Applied, Backend, Destroyed, Error, Fault, Job, LogSink, Progress, State, Status,
-    programs::Programs, render::reachable, wire::Desired,
+    Access, Applied, ApplyOptions, Backend, DestroyOptions, Destroyed, Error, Fault, Job, LogSink, Progress,
+    State, Status, programs::Programs, render::reachable, wire::Desired,
 };
 
 /// Processes on this machine.
@@ -90,16 +89,32 @@ impl Backend for Local {
         "local"
     }
 
-    fn apply<'a>(&'a self, plan: &'a Plan, progress: &'a dyn Progress) -> Job<'a, Applied> {
-        Box::pin(apply::run(self, plan, progress))
+    fn apply<'a>(
+        &'a self,
+        plan: &'a Plan,
+        options: &'a ApplyOptions,
+        progress: &'a dyn Progress,
+    ) -> Job<'a, Applied> {
+        Box::pin(async move {
+            if *options != ApplyOptions::default() {
+                return Err(Error::State(
+                    "the local backend cannot tell or choose what `up` changes: leave out --dry-run and --only, or use --backend docker".into(),
+                ));
+            }
+            apply::run(self, plan, progress).await
+        })
+    }
+
+    fn exists(&self) -> Job<'_, bool> {
+        Box::pin(async move { Ok(client::Client::connect(&self.state).await?.is_some()) })
     }
 
     fn status(&self) -> Job<'_, Status> {
         Box::pin(status::run(self))
     }
 
-    fn destroy<'a>(&'a self, purge: bool, progress: &'a dyn Progress) -> Job<'a, Destroyed> {
-        Box::pin(destroy::run(&self.state, purge, progress))
+    fn destroy<'a>(&'a self, options: DestroyOptions, progress: &'a dyn Progress) -> Job<'a, Destroyed> {
+        Box::pin(destroy::run(&self.state, options.purge, progress))
     }
 
     fn fault<'a>(&'a self, fault: &'a Fault) -> Job<'a, ()> {
@@ -119,6 +134,10 @@ impl Backend for Local {
             let desired = Arc::new(desired.ok_or_else(|| Error::NotRunning(self.state.mesh().clone()))?);
             access(&self.state, &desired)
         })
+    }
+
+    fn endpoint(&self, peer: &plan::Peer) -> SocketAddr {
+        peer.local
     }
 
     fn logs<'a>(&'a self, nodes: &'a [String], follow: bool, sink: LogSink<'a>) -> Job<'a, ()> {

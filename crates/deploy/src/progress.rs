@@ -24,6 +24,8 @@ pub enum Step {
     Bytes,
     /// Processes and databases stopped.
     Stopped,
+    /// Containers removed.
+    Removed,
 }
 
 impl fmt::Display for Step {
@@ -37,6 +39,7 @@ impl fmt::Display for Step {
             Self::Songs => "songs stored",
             Self::Bytes => "bytes of the song",
             Self::Stopped => "stopped",
+            Self::Removed => "containers removed",
         })
     }
 }

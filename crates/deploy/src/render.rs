@@ -21,6 +21,10 @@ pub trait Placement {
     fn listen(&self, peer: &Peer) -> SocketAddr;
     /// The source address of what it dials; `None`: the system's choice.
     fn dial_from(&self, peer: &Peer) -> Option<std::net::IpAddr>;
+    /// The address from which its neighbours see it come.
+    fn source(&self, peer: &Peer) -> Option<std::net::IpAddr> {
+        self.dial_from(peer)
+    }
     /// `host:port`, for its neighbours and for the door.
     fn endpoint(&self, peer: &Peer) -> String;
     /// Where the signalling server listens, and the URL under which peers reach it.
@@ -82,7 +86,7 @@ pub fn peers(plan: &Plan, secret: &MeshSecret, place: &dyn Placement) -> Vec<Pee
     let by_name: std::collections::HashMap<&PeerName, &Peer> =
         plan.peers.iter().map(|peer| (&peer.name, peer)).collect();
     let addresses =
-        plan.peers.iter().filter_map(|peer| place.dial_from(peer)).fold(None, |range: Option<(_, _)>, ip| {
+        plan.peers.iter().filter_map(|peer| place.source(peer)).fold(None, |range: Option<(_, _)>, ip| {
             Some(range.map_or((ip, ip), |(low, high)| (ip.min(low), ip.max(high))))
         });
     plan.peers

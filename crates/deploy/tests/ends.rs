@@ -8,7 +8,7 @@ use std::{
 };
 
 use common::{Mesh, Topology, kill, processes, programs_dir, state_root, until_gone};
-use hopcast_deploy::{Backend as _, Quiet};
+use hopcast_deploy::{Backend as _, DestroyOptions, Quiet};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A foreground `hopcast up`, ready.
@@ -136,7 +136,7 @@ async fn with_a_killed_keeper_and_even_its_warden() {
 
     // ... and the next `down` ends them.
     kill_both(&mesh).await;
-    let destroyed = mesh.local.destroy(false, &Quiet).await.unwrap();
+    let destroyed = mesh.local.destroy(DestroyOptions::default(), &Quiet).await.unwrap();
     assert!(destroyed.stopped.is_empty() && destroyed.orphans.len() >= 5, "{destroyed:?}");
     assert_eq!(processes(&mesh.dir()), []);
 }
@@ -149,7 +149,7 @@ async fn a_hung_keeper_does_not_keep_down_from_its_work() {
     mesh.up(&plan).await;
     let keeper = mesh.status().await.node("keeper").unwrap().pid.unwrap();
     kill_process(Pid::from_raw(keeper as i32).unwrap(), Signal::STOP).unwrap();
-    mesh.local.destroy(false, &Quiet).await.unwrap();
+    mesh.local.destroy(DestroyOptions::default(), &Quiet).await.unwrap();
     assert_eq!(processes(&mesh.dir()), []);
 }
 

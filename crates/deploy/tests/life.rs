@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Mesh, Topology, get, kill, pids, processes, state_root, until_gone};
-use hopcast_deploy::{Backend as _, Changes, Fault, NodeState, Quiet};
+use hopcast_deploy::{ApplyOptions, Backend as _, Changes, DestroyOptions, Fault, NodeState, Quiet};
 use hopcast_protocol::{DatabaseName, PeerName};
 
 fn peer(name: &str) -> PeerName {
@@ -45,7 +45,7 @@ async fn up_changes_only_what_differs_and_down_leaves_nothing() {
     assert!(playlist.contains("#EXTM3U"), "{playlist}");
 
     // Again: nothing happens, and no second session that would end the mesh.
-    let again = mesh.local.apply(&plan, &Quiet).await.unwrap();
+    let again = mesh.local.apply(&plan, &ApplyOptions::default(), &Quiet).await.unwrap();
     assert!(again.changes.is_empty() && again.session.is_none(), "{again:?}");
     assert_eq!(pids(&mesh.status().await), pids(&first));
 
@@ -112,7 +112,7 @@ async fn up_changes_only_what_differs_and_down_leaves_nothing() {
     let mut lines = 0;
     mesh.local.logs(&["peer-1".into()], false, &mut |_, _| lines += 1).await.unwrap();
     assert!(lines > 0);
-    let destroyed = mesh.local.destroy(false, &Quiet).await.unwrap();
+    let destroyed = mesh.local.destroy(DestroyOptions::default(), &Quiet).await.unwrap();
     assert_eq!((destroyed.stopped.len(), destroyed.orphans.len()), (7, 0), "{destroyed:?}");
     assert_eq!(processes(&mesh.dir()), []);
     mesh.session.take().unwrap().ended().await.unwrap();
@@ -127,10 +127,16 @@ async fn up_changes_only_what_differs_and_down_leaves_nothing() {
     // The data and the secret are what they were.
     let changes = mesh.up(&topology.plan()).await;
     assert_eq!((changes.started.len(), changes.songs.len(), changes.new_secret), (7, 0, false));
-    mesh.local.destroy(true, &Quiet).await.unwrap();
+    mesh.local.destroy(DestroyOptions { purge: true, ..DestroyOptions::default() }, &Quiet).await.unwrap();
     assert!(!mesh.dir().exists());
     until_gone(&mesh.dir()).await;
-    assert_eq!(mesh.local.destroy(true, &Quiet).await.unwrap(), hopcast_deploy::Destroyed::default());
+    assert_eq!(
+        mesh.local
+            .destroy(DestroyOptions { purge: true, ..DestroyOptions::default() }, &Quiet)
+            .await
+            .unwrap(),
+        hopcast_deploy::Destroyed::default()
+    );
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ mod common;
 use std::net::TcpListener;
 
 use common::{Mesh, Topology, pids, processes, state_root};
-use hopcast_deploy::{Backend as _, Error, Quiet};
+use hopcast_deploy::{ApplyOptions, Backend as _, DestroyOptions, Error, Quiet};
 
 #[tokio::test]
 async fn two_meshes_run_and_a_third_must_not_overlap() {
@@ -23,18 +23,18 @@ async fn two_meshes_run_and_a_third_must_not_overlap() {
 
     let overlapping = Mesh::new(root.path(), "third");
     let mut plan = Topology { peers: 2, ..Topology::new("third", 8) }.plan();
-    let error = overlapping.local.apply(&plan, &Quiet).await.unwrap_err();
+    let error = overlapping.local.apply(&plan, &ApplyOptions::default(), &Quiet).await.unwrap_err();
     assert!(
         matches!(&error, Error::Overlap { other, setting: "local.network", .. } if other.as_str() == "left"),
         "{error}"
     );
     plan = Topology { peers: 2, ..Topology::new("third", 10) }.plan();
     plan.local.door = plans[0].local.door;
-    let error = overlapping.local.apply(&plan, &Quiet).await.unwrap_err();
+    let error = overlapping.local.apply(&plan, &ApplyOptions::default(), &Quiet).await.unwrap_err();
     assert!(matches!(error, Error::Overlap { setting: "local.door", .. }), "{error}");
     assert!(!overlapping.dir().exists(), "an overlap is found before anything is made");
 
-    right.local.destroy(true, &Quiet).await.unwrap();
+    right.local.destroy(DestroyOptions { purge: true, ..DestroyOptions::default() }, &Quiet).await.unwrap();
     assert_eq!(pids(&left.status().await), before, "the end of one mesh is not another's");
 }
 
@@ -44,7 +44,7 @@ async fn a_taken_address_names_its_holder_and_starts_nothing() {
     let plan = Topology { peers: 2, ..Topology::new("taken", 11) }.plan();
     let stranger = TcpListener::bind(plan.peers[1].local).unwrap();
     let mut mesh = Mesh::new(root.path(), "taken");
-    let error = mesh.local.apply(&plan, &Quiet).await.unwrap_err();
+    let error = mesh.local.apply(&plan, &ApplyOptions::default(), &Quiet).await.unwrap_err();
     let text = error.to_string();
     assert!(matches!(&error, Error::Taken { node, .. } if node == "peer-2"), "{text}");
     assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
@@ -97,7 +97,7 @@ async fn a_program_that_cannot_start_is_told_with_its_words() {
     // An address that is not this machine's.
     plan.peers[1].local = "192.0.2.1:8080".parse().unwrap();
     let mesh = Mesh::new(root.path(), "wrong");
-    let error = mesh.local.apply(&plan, &Quiet).await.unwrap_err().to_string();
+    let error = mesh.local.apply(&plan, &ApplyOptions::default(), &Quiet).await.unwrap_err().to_string();
     assert!(error.contains("peer-2") && error.contains("exit code"), "{error}");
     assert_eq!(processes(&mesh.dir()), [], "what a failed `up` started ends with it");
 }

@@ -8,13 +8,13 @@ use std::{
 };
 
 use clap::Args;
-use hopcast_deploy::{Backend as _, State, postgres::Postgres, programs::Programs};
+use hopcast_deploy::{State, postgres::Postgres, programs::Programs};
 use hopcast_topology::Plan;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use crate::{
-    context::Context,
+    context::{self, Context, Kind},
     exit,
     output::{count, table},
 };
@@ -89,7 +89,7 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> anyhow::Result<u8> 
         Ok(loaded) => {
             let path = loaded.path.display().to_string();
             findings.push(Finding { what: "topology", verdict: Verdict::Ok, detail: path });
-            findings.extend(of_plan(context, &loaded.plan).await);
+            findings.extend(of_plan(&loaded.plan).await);
         }
         Err(error) => {
             let verdict =
@@ -152,7 +152,7 @@ fn state() -> Finding {
 }
 
 /// What the file's mesh needs of this machine.
-async fn of_plan(context: &Context, plan: &Plan) -> Vec<Finding> {
+async fn of_plan(plan: &Plan) -> Vec<Finding> {
     let peers = plan.peers.len() as u64;
     let limit = getrlimit(Resource::Nofile);
     let most = limit.maximum.unwrap_or(u64::MAX);
@@ -165,7 +165,7 @@ async fn of_plan(context: &Context, plan: &Plan) -> Vec<Finding> {
     let mut findings = vec![Finding::of("descriptors", descriptors, |text| text)];
 
     // A running mesh of this name holds the addresses itself.
-    let runs = match context.backend(plan.mesh.clone()) {
+    let runs = match context::backend(plan.mesh.clone(), Kind::Local) {
         Ok(backend) => backend.status().await.is_ok_and(|status| status.is_running()),
         Err(_) => false,
     };

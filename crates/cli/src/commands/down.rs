@@ -1,7 +1,7 @@
 //! `hopcast down`: removes exactly what is the mesh's.
 
 use clap::Args;
-use hopcast_deploy::{Backend as _, Destroyed};
+use hopcast_deploy::{DestroyOptions, Destroyed};
 use hopcast_protocol::MeshName;
 use serde::Serialize;
 
@@ -30,10 +30,11 @@ struct Answer<'a> {
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
     let mesh = context.mesh(&arguments.which)?;
-    let backend = context.backend(mesh.clone())?;
+    let backend = context.backend(&arguments.which)?;
     let unseen = context.unseen(&arguments.which)?;
+    let options = DestroyOptions { purge: arguments.purge, ..DestroyOptions::default() };
     let progress = Progress::new();
-    let destroyed = backend.destroy(arguments.purge, &progress).await?;
+    let destroyed = backend.destroy(options, &progress).await?;
     drop(progress);
     if destroyed.stopped.is_empty() && destroyed.orphans.is_empty() {
         context.out.line(unseen.unwrap_or_else(|| format!("mesh {mesh} was not running")));

@@ -13,7 +13,7 @@ use serde::Serialize;
 use sha2::Digest as _;
 
 use crate::{
-    context::{Context, Which},
+    context::{Context, Running, Which},
     exit::{self, Failure},
     output::{Output, bytes, count, table},
     player::{Part, Player},
@@ -93,11 +93,11 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     if to_stdout && context.out.is_json() {
         return Err(Failure::new(exit::USAGE, "`-o -` and --json both want stdout; name a file").into());
     }
-    let plan = context.must_run(&arguments.which).await?.plan;
+    let Running { plan, backend, .. } = context.must_run(&arguments.which).await?;
     let peer = plan
         .peer(arguments.via.as_str())
         .ok_or_else(|| Failure::new(exit::USAGE, super::path::unknown_peer(&plan, &arguments.via)))?;
-    let player = Player::new(peer.local, &arguments.what.song, &plan.limits);
+    let player = Player::new(backend.endpoint(peer), &arguments.what.song, &plan.limits);
     let begin = Instant::now();
 
     let rendition = match &arguments.what.rendition {

@@ -1,7 +1,6 @@
 //! `hopcast logs`: what the mesh's processes wrote.
 
 use clap::Args;
-use hopcast_deploy::Backend as _;
 use serde::Serialize;
 
 use crate::{
@@ -36,7 +35,7 @@ struct Line {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<u8> {
-    let backend = context.backend(context.mesh(&arguments.which)?)?;
+    let backend = context.backend(&arguments.which)?;
     let out = &context.out;
     let mut kept = std::collections::VecDeque::new();
     let alone = arguments.nodes.len() == 1;

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
-use hopcast_deploy::{Backend as _, NodeRole, NodeState, NodeStatus, Status};
+use hopcast_deploy::{NodeRole, NodeState, NodeStatus, Status};
 
 use crate::{
     context::{Context, Which},
@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<u8> {
-    let backend = context.backend(context.mesh(&arguments.which)?)?;
+    let backend = context.backend(&arguments.which)?;
     let (status, interrupted) = loop {
         let status = backend.status().await?;
         if let Some(unseen) = context.unseen(&arguments.which)? {

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
-use hopcast_deploy::{Applied, Backend as _, Changes, Local, Quiet, Session};
+use clap::Args;
+use hopcast_deploy::{Applied, ApplyOptions, Backend, Changes, DestroyOptions, Quiet, Session};
 use hopcast_protocol::{MeshName, PeerName, RoomName, SongName};
 use hopcast_topology::{Plan, plan::Song};
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    context::{Context, absolute},
+    context::{self, Context, Kind, On, absolute},
     exit,
     output::{Output, count},
     progress::Progress,
@@ -26,16 +26,8 @@ pub(crate) struct Arguments {
     /// Return when the mesh is ready and leave it running
     #[arg(short, long)]
     detach: bool,
-    /// What runs the mesh
-    #[arg(long, value_enum, default_value_t = Kind::Local)]
-    backend: Kind,
-}
-
-/// The backends.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kind {
-    /// Processes of this machine and embedded PostgreSQL
-    Local,
+    #[command(flatten)]
+    on: On,
 }
 
 /// Where to listen.
@@ -71,22 +63,22 @@ struct Answer<'a> {
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<u8> {
     let plan = absolute(context.plan()?)?;
-    let backend = match arguments.backend {
-        Kind::Local => context.backend(plan.mesh.clone())?,
-    };
+    let backend = context::backend(plan.mesh.clone(), arguments.on.backend.unwrap_or(Kind::Local))?;
+    let backend = &*backend;
+    let options = ApplyOptions::default();
     let mut stop = Stop::new()?;
     // A keeper that does not answer is one that an interrupted start must not end.
     let ran = !matches!(backend.plan().await, Ok(None));
     let begin = Instant::now();
     let progress = Progress::new();
     let applied = tokio::select! {
-        applied = backend.apply(&plan, &progress) => applied,
+        applied = backend.apply(&plan, &options, &progress) => applied,
         code = stop.asked() => {
             drop(progress);
             if ran {
                 context.out.note("interrupted; the mesh runs on, perhaps half-changed: `hopcast up` completes it");
             } else {
-                wind_up(&context.out, &backend, &mut stop).await;
+                wind_up(&context.out, backend, &mut stop).await;
             }
             return Ok(code);
         }
@@ -120,7 +112,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         songs: plan.songs.iter().map(|song| &song.name).collect(),
         signalling: format!("http://{}", plan.signalling.local),
         door: format!("http://{}", plan.local.door),
-        farthest: listen(&plan),
+        farthest: listen(&plan, backend),
     };
     print(&context.out, &answer, session.is_some());
     context.out.result(&answer)?;
@@ -158,10 +150,10 @@ impl Stop {
 
 /// Ends a start that was interrupted. The keeper ends by itself, as the tie to it was dropped; `destroy` waits for that, and
 /// also finds what was only just being started.
-async fn wind_up(out: &Output, backend: &Local, stop: &mut Stop) {
+async fn wind_up(out: &Output, backend: &dyn Backend, stop: &mut Stop) {
     out.note("stopping; once more to leave at once");
     tokio::select! {
-        ended = tokio::time::timeout(WIND_UP, backend.destroy(false, &Quiet)) => {
+        ended = tokio::time::timeout(WIND_UP, backend.destroy(DestroyOptions::default(), &Quiet)) => {
             let why = match ended {
                 Ok(Ok(_)) => return,
                 Ok(Err(error)) => error.to_string(),
@@ -193,7 +185,7 @@ async fn wait(out: &Output, mut session: Session, stop: &mut Stop) -> anyhow::Re
 }
 
 /// The peer farthest from any edge, with the first song that it may hear.
-fn listen(plan: &Plan) -> Option<Listen> {
+fn listen(plan: &Plan, backend: &dyn Backend) -> Option<Listen> {
     let song: Option<&Song> = plan.songs.first();
     let rooms = match song {
         Some(song) => song.rooms.clone(),
@@ -205,7 +197,7 @@ fn listen(plan: &Plan) -> Option<Listen> {
         peer: far.peer.name.clone(),
         room: far.room.clone(),
         hops: far.hops(),
-        url: format!("http://{}/{path}", far.peer.local),
+        url: format!("http://{}/{path}", backend.endpoint(far.peer)),
         door_url: format!("http://{}/p/{}/{path}", plan.local.door, far.peer.name),
         song: song.map(|song| song.name.clone()),
         path: far.path,

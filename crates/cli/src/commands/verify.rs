@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use hopcast_deploy::{Backend as _, NodeRole, Status};
+use hopcast_deploy::{NodeRole, Status};
 use hopcast_protocol::SongName;
 use hopcast_verify::{
     DatabaseRole, DatabaseTarget, Options, PeerTarget, ProcessRole, ProcessTarget, Report, Target,
@@ -59,7 +59,7 @@ fn target(running: Running, status: &Status) -> Target {
         .iter()
         .map(|peer| PeerTarget {
             name: peer.name.clone(),
-            endpoint: peer.local,
+            endpoint: backend.endpoint(peer),
             pid: pid(peer.name.as_str()),
         })
         .collect();

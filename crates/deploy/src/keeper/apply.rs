@@ -165,7 +165,7 @@ impl Keeper {
                     self.reload(name, Arc::clone(setup))?;
                     changes.reloaded.push(name.clone());
                     if let ConfigFile::Signalling(config) = &setup.file {
-                        graph::wait_for_links(config).await;
+                        graph::wait_for_links(config.listen, config).await;
                     }
                 }
                 todo @ (Action::Start | Action::Restart) => {

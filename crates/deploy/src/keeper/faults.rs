@@ -101,7 +101,7 @@ impl Keeper {
             if concerned && self.nodes.pid(&name).is_some() {
                 self.reload(&name, Arc::clone(&setup))?;
                 if let ConfigFile::Signalling(config) = &setup.file {
-                    graph::wait_for_links(config).await;
+                    graph::wait_for_links(config.listen, config).await;
                 }
             }
         }

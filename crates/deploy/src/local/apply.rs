@@ -5,11 +5,12 @@ use std::{path::PathBuf, time::Duration};
 use hopcast_protocol::MeshSecret;
 use hopcast_topology::Plan;
 
-use super::{Local, client::Client, clusters, launch, preflight, ready, settled};
+use super::{Local, client::Client, clusters, launch, preflight, settled};
 use crate::{
-    Applied, Changes, Error, Progress, State, Step, databases,
+    Applied, Changes, Error, NodeState, Progress, State, Step, databases,
     postgres::Postgres,
     programs::{self, Programs},
+    ready,
     render::{self, Loopback},
     wire::Desired,
 };
@@ -86,9 +87,25 @@ async fn make_so(state: &State, desired: &Desired, progress: &dyn Progress) -> R
         databases.replicate(plan, progress).await?;
         Ok::<_, Error>(songs)
     };
-    let (songs, ()) = tokio::try_join!(data, ready::wait(&client, plan, progress))?;
+    let ready = ready::wait(plan, plan.signalling.local, progress, || dead(&client));
+    let (songs, ()) = tokio::try_join!(data, ready)?;
     changes.songs = songs;
     Ok(changes)
+}
+
+/// An error that names the nodes that have ended meanwhile.
+async fn dead(client: &Client<'_>) -> Result<(), Error> {
+    let report = client.report().await?;
+    let dead: Vec<_> = report.nodes.iter().filter(|node| node.state == NodeState::Dead).collect();
+    let Some(first) = dead.first() else { return Ok(()) };
+    let more =
+        if dead.len() > 1 { format!(", and {} more nodes are dead", dead.len() - 1) } else { String::new() };
+    Err(Error::Keeper(format!(
+        "{} {}{more}; see `hopcast logs {}`",
+        first.name,
+        first.detail.as_deref().unwrap_or("ended"),
+        first.name
+    )))
 }
 
 fn find_postgres(state: &State, plan: &Plan) -> Result<Postgres, Error> {

@@ -14,7 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hopcast_deploy::{Applied, Backend as _, Local, Quiet, Session, State, Status, programs::Programs};
+use hopcast_deploy::{
+    Applied, ApplyOptions, Backend as _, Local, Quiet, Session, State, Status, programs::Programs,
+};
 use hopcast_protocol::MeshName;
 use hopcast_topology::{Env, Plan, Source};
 
@@ -114,7 +116,7 @@ impl Mesh {
     pub async fn up(&mut self, plan: &Plan) -> hopcast_deploy::Changes {
         let Applied { changes, session } = self
             .local
-            .apply(plan, &Quiet)
+            .apply(plan, &ApplyOptions::default(), &Quiet)
             .await
             .unwrap_or_else(|error| panic!("up: {error}\n{}", self.logs()));
         self.session = session.or(self.session.take());

@@ -1,15 +1,16 @@
-//! Waits until every peer is connected in every room of its own.
+//! Waits until every peer is connected in every room of its own, as the signalling server sees it.
 
 use std::{
     collections::{HashMap, HashSet},
+    future::Future,
+    net::SocketAddr,
     time::Duration,
 };
 
 use hopcast_protocol::{PeerName, RoomName};
 use hopcast_topology::Plan;
 
-use super::client::Client;
-use crate::{Error, NodeState, Progress, Step, graph};
+use crate::{Error, Progress, Step, graph};
 
 /// How long it may take, and how much longer for each peer.
 const CONNECT: Duration = Duration::from_secs(60);
@@ -35,12 +36,21 @@ fn count(plan: &Plan, connected: &HashMap<RoomName, Vec<PeerName>>) -> (u64, u64
     (done, total, missing)
 }
 
-pub(super) async fn wait(client: &Client<'_>, plan: &Plan, progress: &dyn Progress) -> Result<(), Error> {
+/// Looks until all are there. `dead` ends it early with an error, where a node that should run does not.
+pub(crate) async fn wait<F>(
+    plan: &Plan,
+    server: SocketAddr,
+    progress: &dyn Progress,
+    dead: impl Fn() -> F,
+) -> Result<(), Error>
+where
+    F: Future<Output = Result<(), Error>>,
+{
     let after = CONNECT + EACH * plan.peers.len() as u32;
     let deadline = tokio::time::Instant::now() + after;
     let mut looks = 0;
     loop {
-        let seen = match graph::connected(plan.signalling.local).await {
+        let seen = match graph::connected(server).await {
             Ok(connected) => {
                 let (done, total, missing) = count(plan, &connected);
                 progress.step(Step::Connected, done, total);
@@ -52,30 +62,15 @@ pub(super) async fn wait(client: &Client<'_>, plan: &Plan, progress: &dyn Progre
             Err(error) => format!("the signalling server: {error}"),
         };
         if looks % LOOK_AT_NODES == 0 {
-            dead(client).await?;
+            dead().await?;
         }
         looks += 1;
         if tokio::time::Instant::now() > deadline {
-            dead(client).await?;
+            dead().await?;
             return Err(Error::Deadline { what: "connect every peer".into(), after, seen });
         }
         tokio::time::sleep(LOOK).await;
     }
-}
-
-/// An error that names the nodes that have ended meanwhile.
-async fn dead(client: &Client<'_>) -> Result<(), Error> {
-    let report = client.report().await?;
-    let dead: Vec<_> = report.nodes.iter().filter(|node| node.state == NodeState::Dead).collect();
-    let Some(first) = dead.first() else { return Ok(()) };
-    let more =
-        if dead.len() > 1 { format!(", and {} more nodes are dead", dead.len() - 1) } else { String::new() };
-    Err(Error::Keeper(format!(
-        "{} {}{more}; see `hopcast logs {}`",
-        first.name,
-        first.detail.as_deref().unwrap_or("ended"),
-        first.name
-    )))
 }
 
 #[cfg(test)]

@@ -1,0 +1,1 @@
+//! What the engine and this machine lack for a plan.

@@ -1,0 +1,1 @@
+//! The three images, made without a registry.

@@ -1,0 +1,1 @@
+//! SQL from this machine to databases that only their own networks reach.
