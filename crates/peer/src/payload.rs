@@ -39,8 +39,8 @@ pub(crate) struct Payload {
     place: Option<(OwnedSemaphorePermit, Rc<Conn>)>,
     conn: Option<Rc<Conn>>,
     over: Option<Rc<Link>>,
-    /// Kept only: a route that somebody holds is in use.
-    _along: Option<Rc<Route>>,
+    /// Held only: a route that somebody holds is in use.
+    along: Option<Rc<Route>>,
     wait: Option<Pin<Box<Sleep>>>,
     sent: Option<Rc<Cell<u64>>>,
 }
@@ -53,7 +53,7 @@ impl Payload {
             place: None,
             conn: None,
             over: None,
-            _along: None,
+            along: None,
             wait: None,
             sent: None,
         }
@@ -62,7 +62,7 @@ impl Payload {
     /// `left` bytes on their way from a neighbour.
     pub(crate) fn upstream(body: UpstreamBody, left: u64) -> Self {
         let kind = Kind::Upstream { body: Box::new(body), left, piece: Bytes::new() };
-        Self { kind, place: None, conn: None, over: None, _along: None, wait: None, sent: None }
+        Self { kind, place: None, conn: None, over: None, along: None, wait: None, sent: None }
     }
 
     /// The transfer keeps `place` until its last byte has left over `conn`.
@@ -89,7 +89,7 @@ impl Payload {
     /// Keeps the route in use until the last byte is gone.
     #[must_use]
     pub(crate) fn along(mut self, route: Rc<Route>) -> Self {
-        self._along = Some(route);
+        self.along = Some(route);
         self
     }
 
