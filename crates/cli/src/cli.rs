@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     commands::{
-        bench, check, completions, doctor, down, fetch, graph, init, keeper, logs, path, plan, schema, songs,
-        status, up, verify,
+        bench, check, completions, doctor, down, fetch, graph, image, init, keeper, logs, path, plan, schema,
+        songs, status, up, verify,
     },
     context::Context,
     exit,
@@ -105,6 +105,8 @@ pub(crate) enum Command {
     Verify(With<verify::Arguments>),
     /// Look for what this machine lacks
     Doctor(With<doctor::Arguments>),
+    /// Make, save and load the images of the Docker backend
+    Image(With<image::Arguments>),
     /// Measure hopcast beside what it is compared with
     Bench(With<bench::Arguments>),
     /// Print the completions of a shell
@@ -147,6 +149,7 @@ pub(crate) async fn run(context: &mut Context, global: Global, command: Command)
         Command::Fetch(with) => call!(fetch::run, with, await).map(done),
         Command::Verify(with) => call!(verify::run, with, await),
         Command::Doctor(with) => call!(doctor::run, with, await),
+        Command::Image(with) => call!(image::run, with, await).map(done),
         Command::Bench(with) => call!(bench::run, with).map(done),
         Command::Completions(arguments) => completions::run(&context.out, &arguments).map(done),
         Command::Keeper(arguments) => keeper::run(arguments).await.map(done),

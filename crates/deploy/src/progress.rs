@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Step {
     /// Programs copied to where the mesh's user may execute them.
     Programs,
+    /// Images that the engine has.
+    Images,
     /// Databases that accept connections.
     Databases,
     /// Peers and the signalling server started.
@@ -32,6 +34,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Programs => "programs in place",
+            Self::Images => "images in place",
             Self::Databases => "databases up",
             Self::Processes => "processes up",
             Self::Connected => "peers connected",

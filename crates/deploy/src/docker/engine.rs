@@ -146,7 +146,7 @@ fn status(error: &Bollard) -> Option<u16> {
 }
 
 /// What went wrong, in the words of whoever knows best.
-fn cause(error: &Bollard) -> String {
+pub(crate) fn cause(error: &Bollard) -> String {
     match error {
         Bollard::DockerResponseServerError { message, .. } => message.trim().to_owned(),
         Bollard::SocketNotFoundError(path) => format!("there is no socket {path}"),
