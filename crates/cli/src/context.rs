@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use hopcast_deploy::{Access, Backend, Local, State};
+use hopcast_deploy::{Access, Backend, Docker, Local, State};
 use hopcast_protocol::MeshName;
 use hopcast_topology::{Env, Plan, Report};
 
@@ -43,6 +43,8 @@ pub(crate) struct On {
 pub(crate) enum Kind {
     /// Processes of this machine and embedded PostgreSQL
     Local,
+    /// Containers of this machine's Docker engine
+    Docker,
 }
 
 /// See the module.
@@ -153,9 +155,30 @@ impl Context {
         }
     }
 
-    /// The mesh that is meant, and what runs it.
-    pub(crate) fn backend(&self, which: &Which) -> anyhow::Result<Box<dyn Backend>> {
-        backend(self.mesh(which)?, which.on.backend.unwrap_or(Kind::Local))
+    /// The mesh that is meant, and what runs it: what was named, else where something of it is. Where that is nowhere, or
+    /// no engine answers that it was ever on, it is the local one.
+    pub(crate) async fn backend(&self, which: &Which) -> anyhow::Result<Box<dyn Backend>> {
+        let mesh = self.mesh(which)?;
+        if let Some(kind) = which.on.backend {
+            return backend(mesh, kind);
+        }
+        let local = backend(mesh.clone(), Kind::Local)?;
+        let docker = Docker::new(State::new(State::default_root()?, mesh.clone()));
+        let here = local.exists().await?;
+        // Without a sign of it the engine is not even asked for a mesh that runs here.
+        if here && !docker.left_files() {
+            return Ok(local);
+        }
+        match docker.exists().await {
+            Ok(true) if here => {
+                let message =
+                    format!("mesh {mesh} runs here and on Docker: say which with --backend local or docker");
+                Err(Failure::new(exit::USAGE, message).with("mesh", &mesh).into())
+            }
+            Ok(true) => Ok(Box::new(docker)),
+            Err(error) if docker.left_files() && !here => Err(error.into()),
+            Ok(false) | Err(_) => Ok(local),
+        }
     }
 
     /// What to say of a mesh that was named and that this state root has never seen.
@@ -170,7 +193,7 @@ impl Context {
 
     /// The mesh that is meant, if it runs.
     pub(crate) async fn running(&self, which: &Which) -> anyhow::Result<Option<Running>> {
-        let backend = self.backend(which)?;
+        let backend = self.backend(which).await?;
         let Some(plan) = backend.plan().await? else { return Ok(None) };
         let access = backend.access().await?;
         Ok(Some(Running { backend, plan, access }))
@@ -220,6 +243,7 @@ pub(crate) fn backend(mesh: MeshName, kind: Kind) -> anyhow::Result<Box<dyn Back
     let state = State::new(State::default_root()?, mesh);
     Ok(match kind {
         Kind::Local => Box::new(Local::new(state)),
+        Kind::Docker => Box::new(Docker::new(state)),
     })
 }
 

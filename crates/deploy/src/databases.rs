@@ -2,7 +2,7 @@
 
 use std::{io::Read as _, net::SocketAddr, path::Path, time::Duration};
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use hopcast_protocol::{DatabaseName, MeshSecret};
 use hopcast_store::{
     Admin, EdgeSetup, Ingested, OriginSetup, Prepared,
@@ -10,7 +10,7 @@ use hopcast_store::{
 };
 use hopcast_topology::Plan;
 
-use crate::{Access, Error, Progress, Step, error::Doing as _};
+use crate::{Access, Error, Progress, Replication, Step, error::Doing as _};
 
 /// How long a server that has just started may refuse.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -19,6 +19,8 @@ const REPLICATE: Duration = Duration::from_secs(120);
 /// How long new songs may take to the edges.
 const CARRY: Duration = Duration::from_secs(60);
 
+/// How long a database may take to say how it is.
+const ANSWER: Duration = Duration::from_secs(3);
 /// Most bytes of a password file that are read.
 const PASSWORD: u64 = 4096;
 
@@ -155,6 +157,40 @@ impl Databases {
         }
         Ok(())
     }
+}
+
+/// How every edge replicates.
+pub(crate) async fn replication(plan: &Plan, access: &Access) -> Vec<Replication> {
+    let late = || format!("no answer within {} s", ANSWER.as_secs());
+    let origin = match tokio::time::timeout(ANSWER, Admin::connect(&access.origin)).await {
+        Ok(Ok(origin)) => origin,
+        Ok(Err(error)) => return no_replication(plan, &error.to_string()),
+        Err(_) => return no_replication(plan, &format!("{}: {}", access.origin.name, late())),
+    };
+    let (origin, mesh) = (&origin, &plan.mesh);
+    join_all(access.edges.iter().map(|at| async move {
+        let look = async {
+            let edge = Admin::connect(at).await?;
+            edge.replication_state(origin, mesh, &at.name).await
+        };
+        let (replicating, detail) = match tokio::time::timeout(ANSWER, look).await {
+            Ok(Ok(state)) => (state.is_replicating(), state.to_string()),
+            Ok(Err(error)) => (false, error.to_string()),
+            Err(_) => (false, late()),
+        };
+        Replication { edge: at.name.clone(), replicating, detail }
+    }))
+    .await
+}
+
+/// No edge can be asked, for one reason.
+pub(crate) fn no_replication(plan: &Plan, why: &str) -> Vec<Replication> {
+    let edge = |edge: &hopcast_topology::plan::Edge| Replication {
+        edge: edge.name.clone(),
+        replicating: false,
+        detail: why.to_owned(),
+    };
+    plan.edges.iter().map(edge).collect()
 }
 
 #[cfg(test)]

@@ -1,27 +1,50 @@
 //! The Docker backend: every node a container, through the Engine API of a local engine.
 //!
+//! What should be there ([`wanted`]) is compared with what is ([`present`]) and only the difference ([`diff`]) is touched.
+//! The engine's labels say what runs; the state directory holds the secret, the nodes' files and the plan.
+//!
 //! | module | what |
 //! | --- | --- |
 //! | [`engine`] | the one way to the engine: bounded, counted, with a deadline on every request |
 //! | [`labels`] | how everything that is ours is found again |
 //! | [`place`] | where everything is: the plan's fixed addresses |
+//! | [`wanted`], [`present`], [`diff`], [`checks`] | what should be, what is, what differs, what is in the way |
+//! | [`body`], [`nodes`], [`files`] | an object in the engine's words, requests for one object, files that nodes read |
 //! | [`image`] | the three images, without a registry |
 //! | [`tunnel`] | SQL from this machine to databases that only their own networks reach |
 //! | [`doctor`] | what the engine and this machine lack for a plan |
 
+mod apply;
+pub mod body;
+pub mod checks;
+mod destroy;
+pub mod diff;
 pub mod doctor;
 pub mod engine;
+mod faults;
+pub mod files;
 pub mod image;
 pub mod labels;
+mod logs;
+pub mod nodes;
 pub mod place;
+pub mod present;
+mod status;
 pub mod tunnel;
+pub mod wanted;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
+use hopcast_protocol::{MeshName, MeshSecret};
+use hopcast_topology::{Plan, plan};
 use tokio::sync::OnceCell;
 
 pub use self::engine::Engine;
-use crate::{Error, State};
+use self::{files::Files, present::Present};
+use crate::{
+    Access, Applied, ApplyOptions, Backend, DestroyOptions, Destroyed, Error, Fault, Job, LogSink, Progress,
+    State, Status, databases,
+};
 
 /// Containers of this machine's engine.
 #[derive(Debug, Clone)]
@@ -51,5 +74,118 @@ impl Docker {
     /// The engine; an error at once where there is none.
     pub async fn engine(&self) -> Result<&Engine, Error> {
         self.engine.get_or_try_init(Engine::connect).await
+    }
+
+    /// The state directory says that this mesh has been on an engine.
+    pub fn left_files(&self) -> bool {
+        Files::new(&self.state).dir().exists()
+    }
+
+    /// How the operator reaches the mesh of this plan.
+    async fn access_to(&self, plan: &Plan, secret: &MeshSecret) -> Result<Access, Error> {
+        let password = databases::superuser_password(plan, secret)?;
+        let database = |name: &hopcast_protocol::DatabaseName, host: std::net::IpAddr| {
+            hopcast_protocol::DatabaseAccess {
+                name: name.clone(),
+                host: host.to_string(),
+                port: plan.postgres.port,
+                database: plan.postgres.database.clone(),
+                user: plan.postgres.user.clone(),
+                password: password.clone(),
+            }
+        };
+        Ok(Access {
+            secret: secret.clone(),
+            origin: database(&plan.origin.name, plan.origin.docker.address.ip()),
+            edges: plan.edges.iter().map(|edge| database(&edge.name, edge.docker_origin.into())).collect(),
+            signalling: place::published(plan.signalling.local),
+            door: Some(place::published(plan.local.door)),
+        })
+    }
+
+    /// The same, with the secret of the state directory.
+    async fn access_of(&self, plan: &Plan) -> Result<Access, Error> {
+        let secret = self.state.secret()?.ok_or_else(|| no_secret(self.state.mesh()))?;
+        self.access_to(plan, &secret).await
+    }
+}
+
+/// The keys of a mesh are lost.
+fn no_secret(mesh: &MeshName) -> Error {
+    Error::State(format!(
+        "the secret of mesh {mesh} is gone: run `hopcast up`, which makes a new one and replaces every node"
+    ))
+}
+
+impl Backend for Docker {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    fn apply<'a>(
+        &'a self,
+        plan: &'a Plan,
+        options: &'a ApplyOptions,
+        progress: &'a dyn Progress,
+    ) -> Job<'a, Applied> {
+        Box::pin(apply::run(self, plan, options, progress))
+    }
+
+    fn settle(&self) -> Job<'_, ()> {
+        Box::pin(async move {
+            if let Some(engine) = self.engine.get() {
+                engine.settle().await;
+            }
+            Ok(())
+        })
+    }
+
+    fn exists(&self) -> Job<'_, bool> {
+        Box::pin(async move { Ok(Present::read(self.engine().await?).await?.has(self.state.mesh())) })
+    }
+
+    fn status(&self) -> Job<'_, Status> {
+        Box::pin(status::run(self))
+    }
+
+    fn destroy<'a>(&'a self, options: DestroyOptions, progress: &'a dyn Progress) -> Job<'a, Destroyed> {
+        Box::pin(destroy::run(self, options, progress))
+    }
+
+    fn fault<'a>(&'a self, fault: &'a Fault) -> Job<'a, ()> {
+        Box::pin(faults::run(self, fault))
+    }
+
+    fn plan(&self) -> Job<'_, Option<Plan>> {
+        Box::pin(async move {
+            let engine = self.engine().await?;
+            let there = present::containers(engine, labels::filter(self.state.mesh())).await?;
+            if there.iter().all(|container| container.label.role == Some(labels::Role::Helper)) {
+                return Ok(None);
+            }
+            match Files::new(&self.state).plan()? {
+                Some(plan) => Ok(Some(plan)),
+                None => Err(Error::State(format!(
+                    "mesh {} is on the engine, but its plan is not in {}: `hopcast up` writes it anew, `hopcast down` removes the mesh",
+                    self.state.mesh(),
+                    self.state.dir().display()
+                ))),
+            }
+        })
+    }
+
+    fn access(&self) -> Job<'_, Access> {
+        Box::pin(async move {
+            let plan = self.plan().await?.ok_or_else(|| Error::NotRunning(self.state.mesh().clone()))?;
+            self.access_of(&plan).await
+        })
+    }
+
+    fn endpoint(&self, peer: &plan::Peer) -> SocketAddr {
+        peer.docker
+    }
+
+    fn logs<'a>(&'a self, nodes: &'a [String], follow: bool, sink: LogSink<'a>) -> Job<'a, ()> {
+        Box::pin(logs::run(self, nodes, follow, sink))
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use hopcast_protocol::{PeerName, RoomName};
 use hopcast_topology::Plan;
 
-use crate::{Error, Progress, Step, graph};
+use crate::{Error, Progress, RoomStatus, Step, graph};
 
 /// How long it may take, and how much longer for each peer.
 const CONNECT: Duration = Duration::from_secs(60);
@@ -34,6 +34,25 @@ fn count(plan: &Plan, connected: &HashMap<RoomName, Vec<PeerName>>) -> (u64, u64
         }
     }
     (done, total, missing)
+}
+
+/// The rooms of a plan, and who is connected in them.
+pub(crate) fn rooms(plan: &Plan, mut connected: HashMap<RoomName, Vec<PeerName>>) -> Vec<RoomStatus> {
+    let room = |room: &hopcast_topology::plan::Room| RoomStatus {
+        name: room.name.clone(),
+        peers: room.peers.len(),
+        connected: connected.remove(&room.name).unwrap_or_default(),
+    };
+    plan.rooms.iter().map(room).collect()
+}
+
+/// Every peer is connected in every room of its own.
+pub(crate) fn all_connected(plan: &Plan, rooms: &[RoomStatus]) -> bool {
+    rooms.len() == plan.rooms.len()
+        && plan.rooms.iter().zip(rooms).all(|(room, now)| {
+            let here: HashSet<_> = now.connected.iter().collect();
+            room.peers.iter().all(|peer| here.contains(peer))
+        })
 }
 
 /// Looks until all are there. `dead` ends it early with an error, where a node that should run does not.

@@ -75,6 +75,12 @@ pub struct NodeStatus {
     pub since: u64,
     /// Resident memory of the process, in KiB.
     pub rss_kb: Option<u64>,
+    /// CPU time since it was started, in milliseconds, where the engine counts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    /// The engine's own health check: `healthy`, `unhealthy`, `starting`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
     /// Why it is not running, or what else there is to say.
     pub detail: Option<String>,
 }

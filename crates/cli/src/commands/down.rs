@@ -19,6 +19,9 @@ pub(crate) struct Arguments {
     /// Remove its data and its secret as well
     #[arg(long)]
     purge: bool,
+    /// Keep the databases' data on Docker, too, where they are volumes
+    #[arg(long, conflicts_with = "purge")]
+    keep_data: bool,
 }
 
 #[derive(Serialize)]
@@ -30,13 +33,19 @@ struct Answer<'a> {
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
     let mesh = context.mesh(&arguments.which)?;
-    let backend = context.backend(&arguments.which)?;
+    let backend = context.backend(&arguments.which).await?;
     let unseen = context.unseen(&arguments.which)?;
-    let options = DestroyOptions { purge: arguments.purge, ..DestroyOptions::default() };
+    let options = DestroyOptions { purge: arguments.purge, keep_data: arguments.keep_data };
     let progress = Progress::new();
     let destroyed = backend.destroy(options, &progress).await?;
     drop(progress);
-    if destroyed.stopped.is_empty() && destroyed.orphans.is_empty() {
+    let nothing = destroyed.stopped.is_empty() && destroyed.orphans.is_empty();
+    if nothing && !destroyed.networks.is_empty() {
+        context.out.line(format_args!(
+            "mesh {mesh} was not running; what was left of it is gone: {}",
+            destroyed.networks.join(", ")
+        ));
+    } else if nothing {
         context.out.line(unseen.unwrap_or_else(|| format!("mesh {mesh} was not running")));
     } else {
         let stopped = count(destroyed.stopped.len(), "node");

@@ -35,7 +35,7 @@ struct Line {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<u8> {
-    let backend = context.backend(&arguments.which)?;
+    let backend = context.backend(&arguments.which).await?;
     let out = &context.out;
     let mut kept = std::collections::VecDeque::new();
     let alone = arguments.nodes.len() == 1;

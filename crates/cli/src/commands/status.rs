@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<u8> {
-    let backend = context.backend(&arguments.which)?;
+    let backend = context.backend(&arguments.which).await?;
     let (status, interrupted) = loop {
         let status = backend.status().await?;
         if let Some(unseen) = context.unseen(&arguments.which)? {

@@ -28,6 +28,12 @@ pub(crate) struct Arguments {
     detach: bool,
     #[command(flatten)]
     on: On,
+    /// Only print what would change (Docker)
+    #[arg(long)]
+    dry_run: bool,
+    /// Replace these nodes and touch no others, such as peer-7,edge-db-a (Docker)
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    only: Vec<String>,
 }
 
 /// Where to listen.
@@ -65,17 +71,19 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     let plan = absolute(context.plan()?)?;
     let backend = context::backend(plan.mesh.clone(), arguments.on.backend.unwrap_or(Kind::Local))?;
     let backend = &*backend;
-    let options = ApplyOptions::default();
+    let options = ApplyOptions { dry_run: arguments.dry_run, only: arguments.only.clone() };
     let mut stop = Stop::new()?;
     // A keeper that does not answer is one that an interrupted start must not end.
-    let ran = !matches!(backend.plan().await, Ok(None));
+    let ran = backend.name() == "local" && !matches!(backend.plan().await, Ok(None));
     let begin = Instant::now();
     let progress = Progress::new();
     let applied = tokio::select! {
         applied = backend.apply(&plan, &options, &progress) => applied,
         code = stop.asked() => {
+            // What the engine has begun, it ends.
+            backend.settle().await?;
             drop(progress);
-            if ran {
+            if ran || backend.name() == "docker" {
                 context.out.note("interrupted; the mesh runs on, perhaps half-changed: `hopcast up` completes it");
             } else {
                 wind_up(&context.out, backend, &mut stop).await;
@@ -86,6 +94,9 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     drop(progress);
     let Applied { changes, session } = applied?;
     let seconds = begin.elapsed().as_secs_f64();
+    if options.dry_run {
+        return dry(&context.out, &plan, &changes);
+    }
     let session = match session {
         Some(session) if arguments.detach => {
             session.detach().await?;
@@ -94,7 +105,8 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         other => other,
     };
     // Without a session another `up` has started it, and perhaps still waits in its foreground.
-    let detached = session.is_none() && backend.status().await?.detached;
+    let is_docker = backend.name() == "docker";
+    let detached = is_docker || (session.is_none() && backend.status().await?.detached);
     if session.is_none() && !detached {
         context.out.note("note: the mesh ends with the `hopcast up` that started it");
     }
@@ -204,6 +216,28 @@ fn listen(plan: &Plan, backend: &dyn Backend) -> Option<Listen> {
     })
 }
 
+/// Prints what an `up` would change.
+fn dry(out: &Output, plan: &Plan, changes: &Changes) -> anyhow::Result<u8> {
+    let lists = [
+        ("start", &changes.started),
+        ("replace", &changes.restarted),
+        ("have reread", &changes.reloaded),
+        ("remove", &changes.stopped),
+        ("networks and volumes", &changes.networks),
+    ];
+    if changes.is_empty() {
+        out.line(format_args!("mesh {}: nothing differs", plan.mesh));
+    }
+    for (verb, names) in lists {
+        for name in names {
+            let why = changes.why.get(name).map(|why| format!(" ({why})")).unwrap_or_default();
+            out.line(format_args!("{verb} {name}{why}"));
+        }
+    }
+    out.result(&serde_json::json!({ "mesh": plan.mesh, "dry_run": true, "changes": changes }))?;
+    Ok(exit::OK)
+}
+
 fn changed(changes: &Changes) -> String {
     if changes.is_empty() {
         return "nothing differed".to_owned();
@@ -214,6 +248,7 @@ fn changed(changes: &Changes) -> String {
         ("reloaded", &changes.reloaded),
         ("stopped", &changes.stopped),
         ("stored", &changes.songs),
+        ("changed", &changes.networks),
     ];
     let mut parts: Vec<_> = lists
         .into_iter()

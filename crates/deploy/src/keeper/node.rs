@@ -66,6 +66,8 @@ impl Node {
             restarts: self.restarts,
             since: self.since,
             rss_kb: self.pid.and_then(proc::rss_kb),
+            cpu_ms: None,
+            health: None,
             detail: self.detail.clone(),
         }
     }
@@ -176,7 +178,7 @@ impl Node {
 }
 
 /// Unix seconds.
-pub(crate) fn now() -> u64 {
+pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 

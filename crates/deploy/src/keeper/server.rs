@@ -135,6 +135,8 @@ fn report(keeper: &Keeper) -> Report {
         restarts: 0,
         since: keeper.since,
         rss_kb: proc::rss_kb(me),
+        cpu_ms: None,
+        health: None,
         detail: None,
     }];
     nodes.extend(keeper.nodes.statuses());

@@ -1,18 +1,9 @@
 //! `status`: the keeper's processes, the signalling server's rooms, the databases' replication.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
-
-use futures_util::future::join_all;
-use hopcast_store::Admin;
+use std::collections::HashMap;
 
 use super::{Local, access, client::Client};
-use crate::{Error, NodeState, Replication, RoomStatus, Status, graph, wire::Desired};
-
-/// How long the databases may take to answer.
-const DATABASES: Duration = Duration::from_secs(3);
+use crate::{Error, NodeState, Replication, Status, databases, graph, ready, wire::Desired};
 
 pub(super) async fn run(local: &Local) -> Result<Status, Error> {
     let mut status = Status {
@@ -34,25 +25,12 @@ pub(super) async fn run(local: &Local) -> Result<Status, Error> {
     order(&mut status, &desired);
     let (connected, replication) =
         tokio::join!(graph::connected(desired.plan.signalling.local), replication(local, &desired));
-    if let Ok(mut connected) = connected {
-        status.rooms = desired
-            .plan
-            .rooms
-            .iter()
-            .map(|room| RoomStatus {
-                name: room.name.clone(),
-                peers: room.peers.len(),
-                connected: connected.remove(&room.name).unwrap_or_default(),
-            })
-            .collect();
+    if let Ok(connected) = connected {
+        status.rooms = ready::rooms(&desired.plan, connected);
     }
     status.replication = replication;
     status.ready = status.nodes.iter().all(|node| node.state == NodeState::Running)
-        && status.rooms.len() == desired.plan.rooms.len()
-        && desired.plan.rooms.iter().zip(&status.rooms).all(|(room, now)| {
-            let here: HashSet<_> = now.connected.iter().collect();
-            room.peers.iter().all(|peer| here.contains(peer))
-        })
+        && ready::all_connected(&desired.plan, &status.rooms)
         && status.replication.iter().all(|edge| edge.replicating);
     Ok(status)
 }
@@ -68,36 +46,8 @@ fn order(status: &mut Status, desired: &Desired) {
 }
 
 async fn replication(local: &Local, desired: &Desired) -> Vec<Replication> {
-    let failed = |detail: String| -> Vec<Replication> {
-        let edge = |edge: &hopcast_topology::plan::Edge| Replication {
-            edge: edge.name.clone(),
-            replicating: false,
-            detail: detail.clone(),
-        };
-        desired.plan.edges.iter().map(edge).collect()
-    };
-    let access = match access(&local.state, desired) {
-        Ok(access) => access,
-        Err(error) => return failed(error.to_string()),
-    };
-    let late = || format!("no answer within {} s", DATABASES.as_secs());
-    let origin = match tokio::time::timeout(DATABASES, Admin::connect(&access.origin)).await {
-        Ok(Ok(origin)) => origin,
-        Ok(Err(error)) => return failed(error.to_string()),
-        Err(_) => return failed(format!("{}: {}", access.origin.name, late())),
-    };
-    let (origin, mesh) = (&origin, &desired.plan.mesh);
-    join_all(access.edges.iter().map(|at| async move {
-        let look = async {
-            let edge = Admin::connect(at).await?;
-            edge.replication_state(origin, mesh, &at.name).await
-        };
-        let (replicating, detail) = match tokio::time::timeout(DATABASES, look).await {
-            Ok(Ok(state)) => (state.is_replicating(), state.to_string()),
-            Ok(Err(error)) => (false, error.to_string()),
-            Err(_) => (false, late()),
-        };
-        Replication { edge: at.name.clone(), replicating, detail }
-    }))
-    .await
+    match access(&local.state, desired) {
+        Ok(access) => databases::replication(&desired.plan, &access).await,
+        Err(error) => databases::no_replication(&desired.plan, &error.to_string()),
+    }
 }

@@ -58,11 +58,12 @@ pub(crate) struct Found {
 /// Looks for an image by name or id.
 pub(crate) async fn find(engine: &Engine, name: &str) -> Result<Option<Found>, Error> {
     let asked = name.to_owned();
-    let answer = engine
-        .call(format_args!("look for image {name}"), LOOK, |docker| async move {
-            docker.inspect_image(&asked).await
-        })
-        .await;
+    let answer =
+        engine
+            .call(format!("look for image {name}"), LOOK, |docker| async move {
+                docker.inspect_image(&asked).await
+            })
+            .await;
     let image = match answer {
         Ok(image) => image,
         Err(error) if error.has_status(404) => return Ok(None),
@@ -217,7 +218,7 @@ pub(crate) async fn remove_replaced(engine: &Engine, id: &str) {
     }
     let image = id.to_owned();
     let removed = engine
-        .call(format_args!("remove image {id}"), CHANGE, |docker| async move {
+        .call(format!("remove image {id}"), CHANGE, |docker| async move {
             docker.remove_image(&image, Some(RemoveImageOptionsBuilder::default().build()), None).await
         })
         .await;

@@ -1,0 +1,330 @@
+//! `up`: from a plan to a ready mesh.
+//!
+//! Everything is looked at before anything is touched. Then: what goes, goes; networks and volumes; databases and the
+//! signalling server; peers, while the databases are filled. Whatever moment it is killed at, the next one begins from the
+//! engine's own lists.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Mutex,
+    time::Duration,
+};
+
+use hopcast_protocol::MeshSecret;
+use hopcast_topology::Plan;
+
+use super::{
+    Docker, Engine, checks,
+    diff::{self, Diff},
+    files::Files,
+    image::{self, Image, ImageRole, Images, Origin},
+    labels::{self, Role},
+    nodes, place,
+    present::{self, Life, Present},
+    wanted::{self, SIGNALLING, Wanted},
+};
+use crate::{
+    Access, Applied, ApplyOptions, Changes, Error, Progress, Step, databases, error::Doing as _, graph, ready,
+};
+
+/// A helper that was made this long ago and does not run was left by somebody who was killed, in seconds.
+const HELPER: u64 = 60;
+/// How long a database may take until it listens, and between two looks.
+const LISTEN: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(250);
+
+pub(super) async fn run(
+    docker: &Docker,
+    plan: &Plan,
+    options: &ApplyOptions,
+    progress: &dyn Progress,
+) -> Result<Applied, Error> {
+    let state = docker.state();
+    if *state.mesh() != plan.mesh {
+        return Err(Error::State(format!(
+            "the plan is of mesh {}, the state directory of {}",
+            plan.mesh,
+            state.mesh()
+        )));
+    }
+    let engine = docker.engine().await?;
+    let files = Files::new(state);
+    let routes =
+        checks::routes(&std::fs::read_to_string("/proc/net/route").doing("read", "/proc/net/route")?);
+    let look = |secret: &MeshSecret, images: &Images| {
+        let password = databases::superuser_password(plan, secret)?;
+        Ok::<_, Error>(wanted::wanted(plan, secret, &password, images))
+    };
+
+    // With images that nobody has: what is in the way does not depend on them.
+    let shape = look(&MeshSecret([0; 32]), &names_alone(plan))?;
+    chosen(&shape, &options.only)?;
+    let check = |present: &Present| {
+        checks::names(&shape, present)?;
+        checks::subnets(&shape.networks, &plan.mesh, present, &routes)?;
+        checks::ports(&shape, present)
+    };
+    if options.dry_run {
+        let present = Present::read(engine).await?;
+        check(&present)?;
+        let (secret, new_secret) = match state.secret()? {
+            Some(secret) => (secret, false),
+            None => (MeshSecret([0; 32]), true),
+        };
+        let images = image::find(engine, plan).await?;
+        let wanted = look(&secret, &images)?;
+        let diff = diff::diff(&wanted, &present, &files.stale(&wanted), &options.only);
+        return Ok(Applied { changes: Changes { new_secret, ..diff.changes(&wanted) }, session: None });
+    }
+
+    files.prepare(state)?;
+    let _lock = state.lock()?;
+    let mut present = Present::read(engine).await?;
+    check(&present)?;
+    let (secret, new_secret) = state.create_secret()?;
+    let images = image::ensure(engine, plan, progress).await?;
+    if images.all().iter().any(|image| image.origin != Origin::Present) {
+        // That took its time: others may have come meanwhile.
+        present = Present::read(engine).await?;
+        check(&present)?;
+    }
+    let wanted = look(&secret, &images)?;
+    if new_secret && present.has(&plan.mesh) {
+        progress.note(&format!(
+            "the secret of mesh {} was gone: a new one was made, and every node is replaced",
+            plan.mesh
+        ));
+    }
+    let diff = diff::diff(&wanted, &present, &files.stale(&wanted), &options.only);
+    files.write_plan(plan)?;
+    let job = Job { engine, files: &files, wanted: &wanted, progress };
+    job.sweep_helpers(&present).await?;
+    job.make_room(&diff).await?;
+    job.servers(&diff).await?;
+    let rest = async {
+        job.peers(&diff).await?;
+        let server = place::published(plan.signalling.local);
+        ready::wait(plan, server, progress, || job.dead(|_| true)).await
+    };
+    let data = async {
+        let access = docker.access_to(plan, &secret).await?;
+        job.listening(&access).await?;
+        let mut databases = databases::set_up(plan, &access, plan.origin.docker.address).await?;
+        let songs = databases.ingest(plan, &access.secret, progress).await?;
+        databases.replicate(plan, progress).await?;
+        Ok::<_, Error>(songs)
+    };
+    let (songs, ()) = tokio::try_join!(data, rest)?;
+    files.sweep(&wanted)?;
+    Ok(Applied { changes: Changes { new_secret, songs, ..diff.changes(&wanted) }, session: None })
+}
+
+/// The plan's images, without knowing what is in them.
+fn names_alone(plan: &Plan) -> Images {
+    let image = |role, name: &str| Image {
+        role,
+        name: name.to_owned(),
+        id: String::new(),
+        content: String::new(),
+        bytes: 0,
+        origin: Origin::Missing,
+    };
+    Images {
+        peer: image(ImageRole::Peer, &plan.docker.peer_image),
+        signalling: image(ImageRole::Signalling, &plan.docker.signalling_image),
+        postgres: image(ImageRole::Postgres, &plan.docker.postgres_image),
+        database_major: None,
+    }
+}
+
+/// Every node that was asked for is one of the plan's.
+fn chosen(wanted: &Wanted, only: &[String]) -> Result<(), Error> {
+    match only.iter().find(|name| !wanted.nodes.iter().any(|node| node.name == **name)) {
+        Some(unknown) => Err(Error::Unknown(format!(
+            "there is no node {unknown} in mesh {}: --only takes names like {}",
+            wanted.mesh,
+            wanted.nodes.last().map_or("peer-1", |node| &node.name)
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// What every part of the work needs.
+struct Job<'a> {
+    engine: &'a Engine,
+    files: &'a Files,
+    wanted: &'a Wanted,
+    progress: &'a dyn Progress,
+}
+
+impl Job<'_> {
+    /// Helper containers whose owner was killed between making and starting them; those that run end with their owner.
+    async fn sweep_helpers(&self, present: &Present) -> Result<(), Error> {
+        let now = present::now();
+        let left: Vec<_> = present
+            .of(&self.wanted.mesh)
+            .filter(|container| {
+                container.label.role == Some(Role::Helper)
+                    && container.life != Life::Running
+                    && container.created + HELPER < now
+            })
+            .map(|container| (container.id.clone(), container.name.clone()))
+            .collect();
+        let remove =
+            |(id, name): (String, String)| async move { nodes::remove(self.engine, &name, &id).await };
+        nodes::each(left, remove, |_| ()).await
+    }
+
+    /// What goes, goes; then networks and volumes.
+    async fn make_room(&self, diff: &Diff) -> Result<(), Error> {
+        let total = diff.remove.len() as u64;
+        let remove =
+            |(id, name): (String, String)| async move { nodes::remove(self.engine, &name, &id).await };
+        nodes::each(diff.remove.clone(), remove, |done| self.progress.step(Step::Removed, done, total))
+            .await?;
+        for (id, name) in &diff.remove_networks {
+            nodes::remove_network(self.engine, name, id).await?;
+        }
+        for name in &diff.remove_volumes {
+            nodes::remove_volume(self.engine, name).await?;
+        }
+        for &at in &diff.create_networks {
+            nodes::create_network(self.engine, &self.wanted.mesh, &self.wanted.networks[at]).await?;
+        }
+        for &at in &diff.create_volumes {
+            nodes::create_volume(self.engine, &self.wanted.mesh, &self.wanted.volumes[at]).await?;
+        }
+        Ok(())
+    }
+
+    /// Databases and the signalling server: the first takes longest, and the second is what peers ask for first.
+    async fn servers(&self, diff: &Diff) -> Result<(), Error> {
+        let is_server = |at: usize| self.wanted.nodes[at].role != Role::Peer;
+        self.make(diff, is_server, Step::Databases).await?;
+        self.reread(diff, is_server).await?;
+        if let Some(&(_, at)) = diff.reload.iter().find(|&&(_, at)| self.wanted.nodes[at].name == SIGNALLING)
+        {
+            self.links(at).await;
+        }
+        Ok(())
+    }
+
+    async fn peers(&self, diff: &Diff) -> Result<(), Error> {
+        let is_peer = |at: usize| self.wanted.nodes[at].role == Role::Peer;
+        self.make(diff, is_peer, Step::Processes).await?;
+        self.reread(diff, is_peer).await
+    }
+
+    /// Makes and starts the containers of some nodes.
+    ///
+    /// All are made before the first is started: making one is cheap, and who is killed in between leaves nothing that
+    /// runs.
+    async fn make(&self, diff: &Diff, of: impl Fn(usize) -> bool, step: Step) -> Result<(), Error> {
+        let create: Vec<usize> = diff.create.iter().copied().filter(|&at| of(at)).collect();
+        let ids = Mutex::new(BTreeMap::<usize, String>::new());
+        ids.lock()
+            .expect("nobody panics with it")
+            .extend(diff.start.iter().filter(|&&(_, at)| of(at)).map(|(id, at)| (*at, id.clone())));
+        for &at in ids.lock().expect("nobody panics with it").keys().chain(&create) {
+            self.files.write(&self.wanted.nodes[at], false)?;
+            self.files.reread(&self.wanted.nodes[at].name)?;
+        }
+        let make = |at: usize| {
+            let node = &self.wanted.nodes[at];
+            let (ids, dir) = (&ids, self.files.of(&node.name));
+            async move {
+                let id = nodes::create(self.engine, &self.wanted.mesh, node, &dir).await?;
+                ids.lock().expect("nobody panics with it").insert(at, id);
+                Ok(())
+            }
+        };
+        nodes::each(create, make, |_| ()).await?;
+        let ids = ids.into_inner().expect("nobody panics with it");
+        let total = ids.len() as u64;
+        let start = |(at, id): (usize, String)| async move {
+            nodes::start(self.engine, &self.wanted.nodes[at], &id).await
+        };
+        nodes::each(ids, start, |done| self.progress.step(step, done, total)).await
+    }
+
+    /// Running nodes that reread their files, and paused ones that go on.
+    async fn reread(&self, diff: &Diff, of: impl Fn(usize) -> bool) -> Result<(), Error> {
+        let all = |list: &[(String, usize)]| -> Vec<_> {
+            list.iter().filter(|&&(_, at)| of(at)).cloned().collect()
+        };
+        let go_on = |(id, at): (String, usize)| async move {
+            nodes::resume(self.engine, &self.wanted.nodes[at].name, &id).await
+        };
+        nodes::each(all(&diff.resume), go_on, |_| ()).await?;
+        let reload = all(&diff.reload);
+        for &(_, at) in &reload {
+            self.files.write(&self.wanted.nodes[at], true)?;
+        }
+        let hang_up = |(id, at): (String, usize)| async move {
+            let name = &self.wanted.nodes[at].name;
+            nodes::signal(self.engine, name, &id, "HUP").await?;
+            self.files.reread(name)
+        };
+        nodes::each(reload, hang_up, |_| ()).await
+    }
+
+    /// The server must know a link before its ends announce it.
+    async fn links(&self, at: usize) {
+        let file = self.wanted.nodes[at].files.get(wanted::CONFIG_FILE);
+        let port = self.wanted.nodes[at].container.ports.first();
+        if let Some((file, (published, _))) = file.zip(port)
+            && let Ok(config) = serde_json::from_slice::<hopcast_protocol::SignallingConfig>(file)
+        {
+            graph::wait_for_links(*published, &config).await;
+        }
+    }
+
+    /// Waits until every database listens: a new cluster is made first, which takes its time on a busy machine.
+    async fn listening(&self, access: &Access) -> Result<(), Error> {
+        let deadline = tokio::time::Instant::now() + LISTEN;
+        for database in std::iter::once(&access.origin).chain(&access.edges) {
+            loop {
+                let dial = tokio::net::TcpStream::connect((database.host.as_str(), database.port));
+                let seen = match tokio::time::timeout(LOOK, dial).await {
+                    Ok(Ok(_)) => break,
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "no answer".to_owned(),
+                };
+                self.dead(|node| node.role == Role::Database).await?;
+                if tokio::time::Instant::now() > deadline {
+                    let what =
+                        format!("reach database {} at {}:{}", database.name, database.host, database.port);
+                    return Err(Error::Deadline { what, after: LISTEN, seen });
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// An error that names the nodes that have ended meanwhile, of those that should run by now.
+    async fn dead(&self, of: impl Fn(&wanted::Node) -> bool) -> Result<(), Error> {
+        let there = present::containers(self.engine, labels::filter(&self.wanted.mesh)).await?;
+        let by_name: HashMap<_, _> =
+            there.iter().map(|container| (container.name.as_str(), container)).collect();
+        let dead: Vec<String> = self
+            .wanted
+            .nodes
+            .iter()
+            .filter(|node| of(node))
+            .filter_map(|node| match by_name.get(node.name.as_str()) {
+                None => Some(format!("{} is gone", node.name)),
+                Some(there) => matches!(there.life, Life::Exited | Life::Restarting | Life::Gone)
+                    .then(|| format!("{}: {}", node.name, there.status)),
+            })
+            .collect();
+        let Some(first) = dead.first() else { return Ok(()) };
+        let more = if dead.len() > 1 {
+            format!(", and {} more nodes do not run", dead.len() - 1)
+        } else {
+            String::new()
+        };
+        let name = first.split([':', ' ']).next().unwrap_or_default();
+        Err(Error::State(format!("{first}{more}; see `hopcast logs {name}`")))
+    }
+}
