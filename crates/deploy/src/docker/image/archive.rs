@@ -4,6 +4,7 @@
 //! needed, and the image's id is decided by its files alone.
 
 use std::{
+    fmt::Write as _,
     fs::File,
     io::{self, Seek as _, Write},
 };
@@ -160,7 +161,12 @@ impl<W: Write> Write for Hashing<W> {
 }
 
 fn hex(bytes: impl AsRef<[u8]>) -> String {
-    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::new();
+    for byte in bytes.as_ref() {
+        // Writing to a string never fails.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 #[cfg(test)]
