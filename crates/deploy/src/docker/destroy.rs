@@ -15,7 +15,7 @@ use super::{
 use crate::{DestroyOptions, Destroyed, Error, Progress, State, Step, error::Doing as _, state::Lock};
 
 /// How long it may take until nothing is left, beside the deadlines of the requests.
-const GONE: Duration = Duration::from_secs(60);
+const GONE: Duration = Duration::from_secs(20);
 /// How long an `up` that is under way may take to end.
 const UP: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
@@ -116,9 +116,13 @@ impl Round<'_> {
             }
         }
         let mut count = ours.len();
+        let mut stuck = None;
         for network in present.networks.iter().filter(|network| network.label.is_of(mesh)) {
-            nodes::remove_network(self.engine, &network.name, &network.id).await?;
-            done.networks.push(network.name.clone());
+            match nodes::remove_network(self.engine, &network.name, &network.id).await {
+                Ok(()) => done.networks.push(network.name.clone()),
+                // The others go, whatever becomes of this one.
+                Err(error) => stuck = stuck.or(Some(error)),
+            }
             count += 1;
         }
         let volumes = present.volumes.iter().filter(|volume| volume.label.is_of(mesh));
@@ -127,6 +131,6 @@ impl Round<'_> {
             done.networks.push(volume.name.clone());
             count += 1;
         }
-        Ok(count)
+        stuck.map_or(Ok(count), Err)
     }
 }
