@@ -256,7 +256,8 @@ async fn make_routes(context: &Context<'_>, songs: &[Manifest], seen: usize, eve
         asking.extend(song.map(|song| (peer, &song.song)));
     }
     let until = Instant::now() + context.options.settle;
-    while events.standing().len() <= seen && Instant::now() < until {
+    // Without a song nobody can be made to ask for one.
+    while !asking.is_empty() && events.standing().len() <= seen && Instant::now() < until {
         for (peer, song) in &asking {
             // Whether it can be played is the business of the check `segments`.
             drop(touch(peer, song).await);

@@ -39,6 +39,24 @@ fn bad(checks: &[Check]) -> Vec<&str> {
     checks.iter().filter(|check| check.outcome != Outcome::Passed).map(|check| check.name.as_str()).collect()
 }
 
+#[tokio::test]
+async fn a_mesh_without_the_song_is_told_so_without_waiting_for_it_to_settle() {
+    let mut fake = Fake::start(30, 7, Lie::None).await;
+    fake.songs.clear();
+    let (options, quiet) = (Options { settle: Duration::from_secs(3600), ..Options::default() }, |_| ());
+    let context = Context::new(&fake.target, &options, &quiet).unwrap();
+    let events = Events::open(fake.target.signalling, ANSWER).await.unwrap();
+    let check = async {
+        let found = segments::check(&context, &events, &fake.songs, true).await;
+        (found.bytes, shortcuts::check(&context, &events, &fake.songs).await.tally)
+    };
+    let (segments, shortcuts) =
+        tokio::time::timeout(Duration::from_secs(60), check).await.expect("no waiting");
+    let finish = |name, tally: Tally| Clock::start(name, "").finish(tally).outcome;
+    assert_eq!(finish(segments::NAME, segments), Outcome::Failed);
+    assert_eq!(finish(shortcuts::NAME, shortcuts), Outcome::NotRun);
+}
+
 /// The checks that do not pass under a lie, and their texts.
 async fn caught(block: u8, lie: Lie) -> (Vec<String>, String) {
     let fake = Fake::start(block, 7, lie).await;
