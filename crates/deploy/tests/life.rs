@@ -49,6 +49,19 @@ async fn up_changes_only_what_differs_and_down_leaves_nothing() {
     assert!(again.changes.is_empty() && again.session.is_none(), "{again:?}");
     assert_eq!(pids(&mesh.status().await), pids(&first));
 
+    // A file that somebody broke, and one that somebody took away: both are written again.
+    let file = |node: &str| root.path().join(format!("life/config/{node}.json"));
+    let whole = std::fs::read(file("peer-2")).unwrap();
+    std::fs::remove_file(file("peer-2")).unwrap();
+    std::fs::write(file("peer-2"), "{").unwrap();
+    std::fs::remove_file(file("peer-4")).unwrap();
+    let changes = mesh.up(&plan).await;
+    let reloaded = ["peer-2", "peer-4"].map(str::to_owned);
+    assert_eq!(changes, Changes { reloaded: reloaded.into(), ..Changes::default() });
+    assert_eq!(std::fs::read(file("peer-2")).unwrap(), whole);
+    assert!(file("peer-4").exists());
+    assert_eq!(pids(&mesh.status().await), pids(&first));
+
     // A new link: its two ends and the server read their files again.
     topology.links.push((1, 5));
     let changes = mesh.up(&topology.plan()).await;

@@ -64,7 +64,13 @@ impl Keeper {
     fn action(&self, name: &str, wanted: &Setup) -> Action {
         let nodes = self.nodes.all();
         let running = nodes.get(name).filter(|node| node.pid.is_some());
-        action(running.and_then(|node| Some((&**node.setup.as_ref()?, node.is_paused()))), wanted)
+        let action =
+            action(running.and_then(|node| Some((&**node.setup.as_ref()?, node.is_paused()))), wanted);
+        // What a process read is one thing, what it would read at its next start another: somebody may have changed it.
+        match action {
+            Action::Keep | Action::Resume if !self.is_written(name, &wanted.file) => Action::Reload,
+            action => action,
+        }
     }
 
     /// See the module. The caller holds `changing`.

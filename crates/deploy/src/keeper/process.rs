@@ -122,6 +122,11 @@ impl Keeper {
         self.dir.join("config").join(format!("{name}.json"))
     }
 
+    /// Whether a node's file says what it should.
+    pub(super) fn is_written(&self, name: &str, file: &ConfigFile) -> bool {
+        std::fs::read(self.config_path(name)).is_ok_and(|found| found == file.json())
+    }
+
     /// Writes a node's file.
     pub(super) fn write_config(&self, name: &str, file: &ConfigFile) -> Result<(), Error> {
         write_new(&self.config_path(name), &file.json(), 0o400)
