@@ -5,7 +5,7 @@ use std::{io::Read as _, net::SocketAddr, path::Path, time::Duration};
 use futures_util::future::{join_all, try_join_all};
 use hopcast_protocol::{DatabaseName, MeshSecret};
 use hopcast_store::{
-    Admin, EdgeSetup, Ingested, OriginSetup, Prepared,
+    Admin, EdgeSetup, Fingerprint, Ingested, OriginSetup, Prepared,
     roles::{GATEWAY, READER, REPL},
 };
 use hopcast_topology::Plan;
@@ -111,6 +111,17 @@ impl Databases {
         let mut stored = Vec::new();
         for (done, song) in plan.songs.iter().enumerate() {
             progress.step(Step::Songs, done as u64, total);
+            if let Some(file) = Fingerprint::of(&song.path).await.map_err(hopcast_store::Error::from)? {
+                let (limit, origin) = (plan.limits.max_segment, &mut self.origin);
+                let known =
+                    hopcast_store::ingest_known(origin, &song.name, file, &song.rooms, &key, limit).await?;
+                if let Some(ingested) = known {
+                    if !matches!(ingested, Ingested::Unchanged { .. }) {
+                        stored.push(song.name.to_string());
+                    }
+                    continue;
+                }
+            }
             let encoding = |at| {
                 if let hopcast_store::Progress::Encoding { seconds } = at {
                     progress.note(&format!("song {}: {seconds:.0} s encoded", song.name));

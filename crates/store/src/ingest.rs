@@ -6,12 +6,14 @@
 
 use std::time::Duration;
 
-use hopcast_protocol::{Manifest, ManifestKey, RoomName, Sha256, SignedManifest, manifest::Blob};
+use hopcast_protocol::{
+    Manifest, ManifestKey, Rendition, RoomName, Sha256, SignedManifest, SongName, manifest::Blob,
+};
 
 use crate::{
     admin::{Admin, STEP_DEADLINE},
     error::{Doing as _, Error, within},
-    source::{Prepared, PreparedRendition, Progress, read_checked},
+    source::{Fingerprint, Prepared, PreparedRendition, Progress, read_checked},
 };
 
 /// Most bytes of segments in one transaction, unless a single segment is longer. Small, so that a slot whose edge is down
@@ -23,6 +25,9 @@ const BATCH_SEGMENTS: usize = 32;
 const KEEP_REPLACED: Duration = Duration::from_secs(60);
 /// One ingest, removal or sweep at a time: an advisory lock, "hop song" in ASCII.
 const LOCK: i64 = 0x686f_7020_736f_6e67;
+
+const REMEMBER: &str = "INSERT INTO hopcast.sources (song, fingerprint) VALUES ($1, $2) \
+                        ON CONFLICT (song) DO UPDATE SET fingerprint = excluded.fingerprint";
 
 /// What [`ingest`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,33 +68,96 @@ pub async fn ingest(
         return Err(Error::NoRooms { song: song.name().to_string() });
     }
     // Long before anything is stored.
-    sign(song, rooms, u64::MAX >> 11, key)?;
+    Description::of(song).sign(rooms, u64::MAX >> 11, key)?;
     origin.lock().await?;
     let result = locked(origin, song, rooms, key, progress).await;
     origin.unlock().await;
     result
 }
 
-/// The manifest, where it is not too long.
-fn sign(
-    song: &Prepared,
+/// Brings a song up to date whose audio file is the one that its stored copy was encoded from; `None` where that is not
+/// known, or would not do: then it has to be encoded ([`Prepared::from_audio`]) and given to [`ingest`].
+pub async fn ingest_known(
+    origin: &mut Admin,
+    name: &SongName,
+    fingerprint: Fingerprint,
     rooms: &[RoomName],
-    revision: u64,
     key: &ManifestKey,
-) -> Result<SignedManifest, Error> {
-    let manifest = Manifest {
-        version: 1,
-        song: song.name().clone(),
-        revision,
-        rooms: rooms.to_vec(),
-        renditions: song.renditions().cloned().collect(),
-    };
-    let signed = SignedManifest::sign(manifest, key);
-    let (length, limit) = (signed.bytes.len(), song.max_segment());
-    if length as u64 > limit {
-        return Err(Error::ManifestTooLong { song: song.name().to_string(), length, limit });
+    max_segment: u64,
+) -> Result<Option<Ingested>, Error> {
+    if rooms.is_empty() {
+        return Err(Error::NoRooms { song: name.to_string() });
     }
-    Ok(signed)
+    origin.lock().await?;
+    let result = known(origin, name, fingerprint, rooms, key, max_segment).await;
+    origin.unlock().await;
+    result
+}
+
+async fn known(
+    origin: &mut Admin,
+    name: &SongName,
+    Fingerprint(fingerprint): Fingerprint,
+    rooms: &[RoomName],
+    key: &ManifestKey,
+    limit: u64,
+) -> Result<Option<Ingested>, Error> {
+    let what = format!("look for song {name} by its file");
+    let sql = "SELECT m.song, m.revision, m.bytes FROM hopcast.manifests m \
+               JOIN hopcast.sources s ON s.song = m.song WHERE m.name = $1 AND s.fingerprint = $2";
+    let Some(row) = origin.row(&what, sql, &[&name.as_str(), &&fingerprint.0[..]]).await? else {
+        return Ok(None);
+    };
+    let (copy, revision): (i64, i64) = (row.get(0), row.get(1));
+    // Signed with another key it proves nothing, and what is too long now must be told as such.
+    let Ok(SignedManifest { manifest, .. }) = SignedManifest::verify(row.get(2), &key.public()) else {
+        return Ok(None);
+    };
+    let fits = |rendition: &Rendition| rendition.segments.iter().all(|part| u64::from(part.length) <= limit);
+    if !manifest.renditions.iter().all(fits) {
+        return Ok(None);
+    }
+    if manifest.rooms == rooms {
+        return Ok(Some(Ingested::Unchanged { revision: revision as u64 }));
+    }
+    let song = Description { name, renditions: manifest.renditions, limit };
+    let revision = origin.publish_manifest(&song, None, rooms, key, copy).await?;
+    Ok(Some(Ingested::ManifestOnly { revision }))
+}
+
+/// What a manifest says of a song.
+struct Description<'a> {
+    name: &'a SongName,
+    renditions: Vec<Rendition>,
+    /// Longest manifest, in bytes.
+    limit: u64,
+}
+
+impl<'a> Description<'a> {
+    fn of(song: &'a Prepared) -> Self {
+        Self {
+            name: song.name(),
+            renditions: song.renditions().cloned().collect(),
+            limit: song.max_segment(),
+        }
+    }
+
+    /// The manifest, where it is not too long.
+    fn sign(&self, rooms: &[RoomName], revision: u64, key: &ManifestKey) -> Result<SignedManifest, Error> {
+        let manifest = Manifest {
+            version: 1,
+            song: self.name.clone(),
+            revision,
+            rooms: rooms.to_vec(),
+            renditions: self.renditions.clone(),
+        };
+        let signed = SignedManifest::sign(manifest, key);
+        let (length, limit) = (signed.bytes.len(), self.limit);
+        if length as u64 > limit {
+            return Err(Error::ManifestTooLong { song: self.name.to_string(), length, limit });
+        }
+        Ok(signed)
+    }
 }
 
 async fn locked(
@@ -110,16 +178,22 @@ async fn locked(
             let same = SignedManifest::verify(row.get(2), &key.public())
                 .is_ok_and(|signed| signed.manifest.rooms == rooms);
             if same {
+                origin.remember(song, copy).await?;
                 return Ok(Ingested::Unchanged { revision: revision as u64 });
             }
-            let revision = origin.publish_manifest(song, rooms, key, copy).await?;
+            let revision =
+                origin.publish_manifest(&Description::of(song), song.fingerprint(), rooms, key, copy).await?;
             return Ok(Ingested::ManifestOnly { revision });
         }
     }
     let copy = origin.new_copy(song, content).await?;
     let stored = match store(origin, song, copy, progress).await {
         Ok(stored) => {
-            origin.publish_manifest(song, rooms, key, copy).await.map(|revision| (revision, stored))
+            let (described, file) = (Description::of(song), song.fingerprint());
+            origin
+                .publish_manifest(&described, file, rooms, key, copy)
+                .await
+                .map(|revision| (revision, stored))
         }
         Err(error) => Err(error),
     };
@@ -311,22 +385,29 @@ impl Admin {
         .await
     }
 
+    /// Notes which file a copy was encoded from, where that is not known: it was stored by an older hopcast.
+    async fn remember(&self, song: &Prepared, copy: i64) -> Result<(), Error> {
+        let Some(Fingerprint(file)) = song.fingerprint() else { return Ok(()) };
+        self.change("remember a song's file", REMEMBER, &[&copy, &&file.0[..]]).await.map(drop)
+    }
+
     /// Makes a copy the song: one transaction writes the manifest and marks the copy that it replaces.
     async fn publish_manifest(
         &mut self,
-        song: &Prepared,
+        song: &Description<'_>,
+        file: Option<Fingerprint>,
         rooms: &[RoomName],
         key: &ManifestKey,
         copy: i64,
     ) -> Result<u64, Error> {
-        let name = song.name().as_str();
+        let name = song.name.as_str();
         let what = format!("publish song {name}");
         within(STEP_DEADLINE, &what, async {
             let tx = self.connection.client.transaction().await.doing(&what)?;
             let sql = "SELECT greatest(max(revision) + 1, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) \
                        FROM hopcast.manifests WHERE name = $1";
             let revision: i64 = tx.query_one(sql, &[&name]).await.doing(&what)?.get(0);
-            let signed = sign(song, rooms, revision as u64, key)?;
+            let signed = song.sign(rooms, revision as u64, key)?;
             tx.execute(
                 "UPDATE hopcast.songs SET replaced_at = now() WHERE id <> $1 AND id = \
                     (SELECT song FROM hopcast.manifests WHERE name = $2)",
@@ -342,6 +423,9 @@ impl Admin {
             )
             .await
             .doing(&what)?;
+            if let Some(Fingerprint(file)) = file {
+                tx.execute(REMEMBER, &[&copy, &&file.0[..]]).await.doing(&what)?;
+            }
             tx.commit().await.doing(&what)?;
             Ok(revision as u64)
         })

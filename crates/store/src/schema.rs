@@ -13,8 +13,10 @@ struct Migration {
 }
 
 /// In ascending order of their versions.
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "songs", sql: include_str!("../migrations/0001_songs.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "songs", sql: include_str!("../migrations/0001_songs.sql") },
+    Migration { version: 2, name: "sources", sql: include_str!("../migrations/0002_sources.sql") },
+];
 
 /// The schema version of this program.
 pub const SCHEMA_VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;

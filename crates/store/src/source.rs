@@ -25,8 +25,29 @@ pub struct Prepared {
     renditions: Vec<PreparedRendition>,
     warnings: Vec<String>,
     max_segment: u64,
+    /// Of the audio file.
+    fingerprint: Option<Fingerprint>,
     /// Where an audio file was encoded to; removed with this value.
     _scratch: Option<tempfile::TempDir>,
+}
+
+/// What an audio file is, and what it would be encoded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub(crate) Sha256);
+
+impl Fingerprint {
+    /// Reads the file; `None` for a folder or a playlist, which are not encoded.
+    pub async fn of(path: &Path) -> Result<Option<Self>, SourceError> {
+        if is_hls(path) {
+            return Ok(None);
+        }
+        let path = path.to_owned();
+        blocking(move || audio::fingerprint(&path).map(|sha256| Some(Self(sha256)))).await
+    }
+}
+
+fn is_hls(path: &Path) -> bool {
+    path.is_dir() || path.extension().is_some_and(|extension| extension == "m3u8")
 }
 
 /// A rendition and where its files are.
@@ -62,7 +83,7 @@ impl Prepared {
         let path = path.to_owned();
         blocking(move || {
             let (renditions, warnings) = folder::read(&path, max_segment)?;
-            Ok(Self { name, renditions, warnings, max_segment, _scratch: None })
+            Ok(Self { name, renditions, warnings, max_segment, fingerprint: None, _scratch: None })
         })
         .await
     }
@@ -75,11 +96,13 @@ impl Prepared {
         max_segment: u64,
         mut progress: impl FnMut(Progress),
     ) -> Result<Self, SourceError> {
+        // First: a file that changes meanwhile is encoded again next time.
+        let fingerprint = Fingerprint::of(path).await?;
         let (scratch, mut warnings) = audio::encode(path, &mut progress).await?;
         blocking(move || {
             let (renditions, more) = folder::read_encoded(scratch.path(), max_segment)?;
             warnings.extend(more);
-            Ok(Self { name, renditions, warnings, max_segment, _scratch: Some(scratch) })
+            Ok(Self { name, renditions, warnings, max_segment, fingerprint, _scratch: Some(scratch) })
         })
         .await
     }
@@ -91,8 +114,7 @@ impl Prepared {
         max_segment: u64,
         progress: impl FnMut(Progress),
     ) -> Result<Self, SourceError> {
-        let is_playlist = path.extension().is_some_and(|extension| extension == "m3u8");
-        if is_playlist || path.is_dir() {
+        if is_hls(path) {
             Self::from_folder(path, name, max_segment).await
         } else {
             Self::from_audio(path, name, max_segment, progress).await
@@ -131,6 +153,10 @@ impl Prepared {
     /// The longest segment or manifest that may be stored, in bytes.
     pub(crate) fn max_segment(&self) -> u64 {
         self.max_segment
+    }
+
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint
     }
 
     pub(crate) fn parts(&self) -> &[PreparedRendition] {

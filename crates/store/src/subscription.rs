@@ -67,7 +67,7 @@ impl Admin {
         origin.forget_edge(setup.edge.as_str()).await?;
         origin.drop_slot(&slot).await?;
         let empty = format!(
-            "TRUNCATE {}; DELETE FROM hopcast.replica; INSERT INTO hopcast.replica VALUES ({})",
+            "TRUNCATE {}, hopcast.sources; DELETE FROM hopcast.replica; INSERT INTO hopcast.replica VALUES ({})",
             REPLICATED_TABLES.join(", "),
             literal(&identity)
         );

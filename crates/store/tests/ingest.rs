@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 use common::{Cluster, ORIGIN, SECRET, count, demo, rooms, setup_origin, song};
 use hopcast_protocol::{ManifestKey, MeshSecret, RoomName, SignedManifest};
-use hopcast_store::{Error, Ingested, Prepared, Progress, ingest};
+use hopcast_store::{Error, Fingerprint, Ingested, Prepared, Progress, ingest, ingest_known};
 use tempfile::TempDir;
 
 const LIMIT: u64 = 1 << 20;
@@ -314,4 +314,64 @@ async fn what_no_peer_could_serve_is_refused_before_anything_is_stored() {
     let error = ingest(&mut admin, &song, &rock(), &key(), |_| {}).await.unwrap_err();
     assert!(matches!(error, Error::ManifestTooLong { limit: 4096, .. }), "{error}");
     assert_eq!(rows(&origin).await, [0; 5]);
+}
+
+/// A second of silence; `last` is its last byte (Microsoft's RIFF WAVE: 8000 samples of 16 bits).
+fn silence(file: &Path, last: u8) {
+    let mut bytes =
+        b"RIFF\xa4\x3e\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\x80\x3e\0\0"
+            .to_vec();
+    bytes.resize(bytes.len() + 16_000, 0);
+    *bytes.last_mut().unwrap() = last;
+    fs::write(file, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn an_audio_file_that_did_not_change_is_not_encoded_again() {
+    let origin = origin().await;
+    let (mut admin, folder) = (origin.admin().await, tempfile::tempdir().unwrap());
+    let file = folder.path().join("song.wav");
+    silence(&file, 0);
+    let of = async || Fingerprint::of(&file).await.unwrap().expect("an audio file");
+    assert_eq!(Fingerprint::of(folder.path()).await.unwrap(), None, "a folder is not encoded");
+    let name = song("demo");
+    let fingerprint = of().await;
+    assert_eq!(
+        ingest_known(&mut admin, &name, fingerprint, &rock(), &key(), LIMIT).await.unwrap(),
+        None,
+        "nothing is stored"
+    );
+    let prepared = Prepared::from_path(&file, name.clone(), LIMIT, |_| {}).await.unwrap();
+    let first = ingest(&mut admin, &prepared, &rock(), &key(), |_| {}).await.unwrap();
+    let before = rows(&origin).await;
+    let unchanged = Some(Ingested::Unchanged { revision: revision(first) });
+    let known = ingest_known(&mut admin, &name, fingerprint, &rock(), &key(), LIMIT).await.unwrap();
+    assert_eq!(known, unchanged);
+    assert_eq!(of().await, fingerprint, "the file's time does not count");
+
+    // Other rooms: the manifest is written anew, from what is stored.
+    let both = rooms(&["rock", "jazz"]);
+    let known = ingest_known(&mut admin, &name, fingerprint, &both, &key(), LIMIT).await.unwrap();
+    assert!(matches!(known, Some(Ingested::ManifestOnly { .. })), "{known:?}");
+    let manifest = stored_manifest(&origin).await.manifest;
+    assert_eq!((manifest.rooms, manifest.renditions.len()), (both.clone(), prepared.renditions().len()));
+    assert_eq!(rows(&origin).await, before);
+
+    // What has to be encoded again: another file, another limit, another key.
+    let other = MeshSecret([8; 32]).manifest_key();
+    assert_eq!(ingest_known(&mut admin, &name, fingerprint, &both, &key(), 10).await.unwrap(), None);
+    assert_eq!(ingest_known(&mut admin, &name, fingerprint, &both, &other, LIMIT).await.unwrap(), None);
+    silence(&file, 1);
+    let changed = of().await;
+    assert_ne!(changed, fingerprint);
+    assert_eq!(ingest_known(&mut admin, &name, changed, &both, &key(), LIMIT).await.unwrap(), None);
+
+    // A song that an older hopcast stored is remembered the next time that it is encoded.
+    let client = origin.raw(&origin.owner(), None).await;
+    client.batch_execute("DELETE FROM hopcast.sources").await.unwrap();
+    assert_eq!(ingest_known(&mut admin, &name, fingerprint, &both, &key(), LIMIT).await.unwrap(), None);
+    let again = ingest(&mut admin, &prepared, &both, &key(), |_| {}).await.unwrap();
+    assert!(matches!(again, Ingested::Unchanged { .. }), "{again:?}");
+    let known = ingest_known(&mut admin, &name, fingerprint, &both, &key(), LIMIT).await.unwrap();
+    assert_eq!(known, Some(again));
 }

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use hopcast_protocol::Sha256;
+use sha2::Digest as _;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
@@ -26,6 +28,23 @@ const SEGMENT_SECONDS: u32 = 4;
 const STALL: Duration = Duration::from_secs(60);
 /// ffmpeg's words that are kept, in bytes.
 const WORDS: u64 = 64 << 10;
+
+/// The SHA-256 of an audio file and of what it is encoded to: the same file and the same ffmpeg arguments give the same one.
+pub(super) fn fingerprint(path: &Path) -> Result<Sha256, SourceError> {
+    let io = |error| SourceError::Io { path: path.into(), error };
+    let mut hasher = sha2::Sha256::new();
+    for argument in arguments(Path::new("file"), Path::new("to")) {
+        hasher.update(argument.as_encoded_bytes());
+        hasher.update([0]);
+    }
+    let (mut file, mut piece) = (std::fs::File::open(path).map_err(io)?, vec![0; 64 << 10]);
+    loop {
+        match std::io::Read::read(&mut file, &mut piece).map_err(io)? {
+            0 => return Ok(Sha256(hasher.finalize().into())),
+            length => hasher.update(&piece[..length]),
+        }
+    }
+}
 
 /// Encodes to `<folder>/<rendition>/index.m3u8`. Returns the folder, and ffmpeg's complaints.
 pub(super) async fn encode(
