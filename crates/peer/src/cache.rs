@@ -1,17 +1,38 @@
 //! The blobs that this peer keeps: least recently used goes first, bounded in bytes.
 //!
-//! Pure. Bytes that somebody still reads count as long as they are read, so memory stays within the bound however slow
+//! Pure: time is an argument. What leaves is first said to be dropped, and stays until that has been said, or for a moment at most: whoever
+//! was sent here for it still finds it. Meanwhile what is to take its place waits, so the bound holds. Bytes that somebody still reads count as long as they are read, so memory stays within the bound however slow
 //! the readers are: nothing is evicted from under a reader, and what finds no room has to wait.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hopcast_protocol::Sha256;
+use tokio::time::Instant;
+
+/// How long what leaves waits for its `drop` to be sent.
+pub const GOODBYE: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 struct Entry {
     bytes: Bytes,
     used: u64,
+    /// It is on its way out, and goes then at the latest.
+    leaves: Option<Instant>,
+}
+
+/// Whether there is room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    /// Yes.
+    Free,
+    /// As soon as what leaves has been said to be dropped, and from then on in any case.
+    Goodbye(Instant),
+    /// Not as long as readers hold what is kept.
+    Full,
 }
 
 /// The cache. All numbers are bytes.
@@ -34,6 +55,9 @@ impl Cache {
     /// The bytes of that hash, which are thereby used.
     pub fn get(&mut self, sha256: &Sha256) -> Option<Bytes> {
         let entry = self.entries.get_mut(sha256)?;
+        if entry.leaves.is_some() {
+            return Some(entry.bytes.clone()); // nobody is sent here for it any more, so it goes all the same
+        }
         self.order.remove(&entry.used);
         self.tick += 1;
         entry.used = self.tick;
@@ -42,7 +66,7 @@ impl Cache {
     }
 
     /// What has to leave so that `len` bytes find room, oldest first; `None` when even that would not do. Nothing is
-    /// removed: the caller says good-bye first and then calls [`Cache::remove`].
+    /// removed: the caller says good-bye first and then calls [`Cache::leave`].
     ///
     /// Something longer than the whole bound finds room when nothing else is kept: it could not be served at all else.
     pub fn victims(&self, len: u64) -> Option<Vec<Sha256>> {
@@ -59,6 +83,18 @@ impl Cache {
             }
         }
         (used + len <= self.limit || used == 0).then_some(victims)
+    }
+
+    /// A victim leaves now if nobody is sent here for it any more, else when that takes too long. Returns when it goes;
+    /// `None`: it is gone.
+    pub fn leave(&mut self, sha256: &Sha256, announced: bool, now: Instant) -> Option<Instant> {
+        let entry = self.entries.get_mut(sha256)?;
+        let until = *entry.leaves.get_or_insert(now + GOODBYE);
+        if announced && now < until {
+            return Some(until);
+        }
+        self.remove(sha256);
+        None
     }
 
     /// Sets `len` bytes aside for something that is on its way. Pair with [`Cache::release`].
@@ -79,12 +115,11 @@ impl Cache {
         self.tick += 1;
         self.kept += bytes.len() as u64;
         self.order.insert(self.tick, sha256);
-        self.entries.insert(sha256, Entry { bytes, used: self.tick });
+        self.entries.insert(sha256, Entry { bytes, used: self.tick, leaves: None });
         true
     }
 
-    /// Forgets a blob.
-    pub fn remove(&mut self, sha256: &Sha256) {
+    fn remove(&mut self, sha256: &Sha256) {
         if let Some(entry) = self.entries.remove(sha256) {
             self.order.remove(&entry.used);
             self.kept -= entry.bytes.len() as u64;
@@ -135,7 +170,7 @@ mod tests {
     fn put(cache: &mut Cache, (sha256, bytes): (Sha256, Bytes)) -> bool {
         let Some(victims) = cache.victims(bytes.len() as u64) else { return false };
         for victim in victims {
-            cache.remove(&victim);
+            assert_eq!(cache.leave(&victim, false, Instant::now()), None);
         }
         cache.insert(sha256, bytes)
     }
@@ -160,6 +195,26 @@ mod tests {
         assert_eq!(cache.victims(1), None, "its only blob is being read");
         drop(reader);
         assert_eq!(cache.victims(1), Some(vec![Sha256([1; 32])]));
+    }
+
+    #[test]
+    fn what_leaves_stays_until_that_is_said_or_has_taken_too_long() {
+        let (mut cache, now) = (Cache::new(20), Instant::now());
+        let (first, second) = (Sha256([1; 32]), Sha256([2; 32]));
+        put(&mut cache, blob(1, 10));
+        put(&mut cache, blob(2, 10));
+        assert_eq!(cache.victims(5), Some(vec![first]));
+        assert_eq!(cache.leave(&first, true, now), Some(now + GOODBYE));
+        assert!(cache.get(&first).is_some(), "whoever was sent here before finds it");
+        assert_eq!(cache.victims(5), Some(vec![first]), "that does not save it");
+        assert_eq!(cache.bytes(), 20, "what takes its place waits");
+        let later = now + GOODBYE / 2;
+        assert_eq!(cache.leave(&first, true, later), Some(now + GOODBYE), "its time does not begin anew");
+        assert_eq!(cache.leave(&first, false, later), None);
+        assert_eq!((cache.get(&first), cache.bytes()), (None, 10));
+        assert_eq!(cache.leave(&second, true, later), Some(later + GOODBYE));
+        assert_eq!(cache.leave(&second, true, later + GOODBYE), None, "nobody listened, but the bound holds");
+        assert!(cache.is_empty());
     }
 
     #[test]

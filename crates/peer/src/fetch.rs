@@ -5,17 +5,18 @@
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use hopcast_protocol::{ContentId, PeerName, RoomName, RouteId};
-use tokio::time::{Instant, timeout};
+use hopcast_protocol::{ContentId, PeerName, RoomName, RouteId, SongName};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     backoff::Backoff,
+    cache::Space,
     flight::{Failure, Fetched, LastFailure},
     headers::Trail,
     metrics::count,
     node::Node,
     routes::Route,
-    search::Search,
+    search::{Ask, Nobody, Search},
     transfer::{self, Fault, Part},
     way::{self, NoWay},
 };
@@ -25,6 +26,8 @@ use crate::{
 pub(crate) struct Wish {
     /// The content.
     pub(crate) content: ContentId,
+    /// The song that it belongs to.
+    pub(crate) song: SongName,
     /// Its length, where the manifest says it.
     pub(crate) length: Option<u32>,
     /// The rooms that may be asked.
@@ -118,20 +121,22 @@ impl Fetch<'_> {
     }
 
     async fn over_the_mesh(&mut self) -> Result<Result<Fetched, Again>, Failure> {
-        let excluded = self.search.exclude();
-        let found = match self.successor(&excluded) {
+        let asked = self.search.ask();
+        let found = match self.successor(&asked) {
             Some(route) => Ok(route),
-            None => way::find(self.node, &self.wish.rooms, &self.wish.content, &excluded).await,
+            None => way::find(self.node, self.wish, &asked).await,
         };
         let route = match found {
             Ok(route) => route,
-            // A segment is in a signed manifest, so it exists, whatever the gateways say now.
-            Err(NoWay::Nobody)
-                if self.search.nobody_left() && matches!(self.wish.content, ContentId::Manifest(_)) =>
-            {
-                return Err(Failure::NotFound);
+            Err(NoWay::Nobody) => {
+                return match (self.search.nobody(), &self.wish.content) {
+                    (Nobody::Denied, ContentId::Manifest(_)) => Err(Failure::NotFound),
+                    (Nobody::AskAgain, _) => Ok(Err(Again { wait: false, ..Again::later() })),
+                    // A segment is in a signed manifest, so it exists, whatever the gateways say now.
+                    (Nobody::Denied | Nobody::Later, _) => Ok(Err(Again::later())),
+                };
             }
-            Err(NoWay::Nobody | NoWay::Unasked) => return Ok(Err(Again::later())),
+            Err(NoWay::Unasked) => return Ok(Err(Again::later())),
         };
         let Some(holder) = route.holder().or(route.next.as_ref()).cloned() else {
             return Ok(Err(Again::later()));
@@ -155,7 +160,7 @@ impl Fetch<'_> {
                 if self.mixed {
                     self.careful = true;
                 } else {
-                    self.search.lied(&holder);
+                    self.search.lied(&route.path);
                 }
                 ("http_response_incomplete".to_owned(), false)
             }
@@ -180,25 +185,27 @@ impl Fetch<'_> {
             self.room = None;
         }
         // The server takes a bounded list: one beyond it comes again, and is not asked again at once.
-        let wait = wait || excluded.contains(&holder);
+        let wait = wait || asked.exclude.contains(&holder);
         Ok(Err(Again { error, next: route.next.clone(), wait }))
     }
 
     /// What the server has put, unasked, in the place of the route that was tried last and is lost.
-    fn successor(&self, excluded: &[PeerName]) -> Option<Rc<Route>> {
+    fn successor(&self, asked: &Ask) -> Option<Rc<Route>> {
         let mut routes = self.node.routes.borrow_mut();
         let route = routes.successor(self.route.as_ref()?, &self.wish.content, Instant::now())?;
         let link = self.node.link(route.next.as_ref()?)?;
-        let fits = link.is_up() && route.holder().is_some_and(|holder| !excluded.contains(holder));
-        fits.then_some(route)
+        let wanted = route.holder().is_some_and(|holder| !asked.exclude.contains(holder))
+            && !route.path.iter().skip(1).any(|peer| asked.avoid.contains(peer));
+        // It is the nearest holder's, and no gateway's where one is wanted.
+        (link.is_up() && wanted && !asked.gateway).then_some(route)
     }
 
     /// Waits for one.
     async fn succeeded(&self) {
-        let excluded = self.search.exclude();
+        let asked = self.search.ask();
         loop {
             let news = self.node.route_news.notified();
-            if self.successor(&excluded).is_some() {
+            if self.successor(&asked).is_some() {
                 return;
             }
             news.await;
@@ -222,10 +229,18 @@ impl Fetch<'_> {
     /// Sets the content's length aside in the cache; waits while slow readers hold all of it.
     async fn make_room(&mut self) {
         let Some(len) = self.wish.length.map(u64::from).filter(|_| self.room.is_none()) else { return };
-        while !self.node.make_room(len) {
-            *self.failure.borrow_mut() = Failure::unavailable("connection_limit_reached", None);
-            // A reader's end is not always told (hyper holds the last pieces), so look again now and then.
-            let _ = timeout(Duration::from_millis(50), self.node.released.notified()).await;
+        loop {
+            let released = self.node.released.notified();
+            let look_again = match self.node.make_room(len) {
+                Space::Free => break,
+                Space::Goodbye(until) => until,
+                Space::Full => {
+                    *self.failure.borrow_mut() = Failure::unavailable("connection_limit_reached", None);
+                    // A reader's end is not always told (hyper holds the last pieces), so look again now and then.
+                    Instant::now() + Duration::from_millis(50)
+                }
+            };
+            let _ = timeout_at(look_again, released).await;
         }
         self.node.cache.borrow_mut().reserve(len);
         self.room = Some(Reserved { node: self.node.clone(), len });

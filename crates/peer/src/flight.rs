@@ -180,11 +180,16 @@ mod tests {
     use super::*;
     use crate::testing;
 
+    fn wish(sha256: Sha256) -> Wish {
+        let song = hopcast_protocol::SongName::new("demo").unwrap();
+        Wish { content: ContentId::Blob(sha256), song, length: Some(10), rooms: vec![] }
+    }
+
     #[test]
     fn a_fetch_ends_five_seconds_after_its_last_listener_left() {
         testing::paused(async {
             let node = testing::node(vec![]);
-            let wish = || Wish { content: ContentId::Blob(Sha256([1; 32])), length: Some(10), rooms: vec![] };
+            let wish = || wish(Sha256([1; 32]));
             let soon = || Instant::now() + Duration::from_secs(1);
             let (first, second) = tokio::join!(
                 node.flights.join(&node, wish(), soon()),
@@ -213,7 +218,7 @@ mod tests {
             let join = |number: usize| {
                 let mut sha256 = [0; 32];
                 sha256[..8].copy_from_slice(&number.to_be_bytes());
-                let wish = Wish { content: ContentId::Blob(Sha256(sha256)), length: Some(10), rooms: vec![] };
+                let wish = wish(Sha256(sha256));
                 let deadline = Instant::now() + Duration::from_millis(1);
                 let node = node.clone();
                 async move { node.flights.join(&node, wish, deadline).await.unwrap_err() }

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use crate::{metrics::count, node::Node};
+use crate::{cache::Space, metrics::count, node::Node};
 
 /// Reads at a time; deeper only adds latency.
 const READS: usize = 4;
@@ -107,7 +107,7 @@ impl Gateway {
             let error = match (answer, content) {
                 (Ok(Ok(Some(bytes))), ContentId::Blob(sha256)) => {
                     if Sha256::of(&bytes) == *sha256 {
-                        if node.make_room(bytes.len() as u64) {
+                        if node.make_room(bytes.len() as u64) == Space::Free {
                             node.keep(*sha256, &bytes, &[]);
                         }
                         return Ok(Some(bytes));

@@ -5,17 +5,18 @@ use std::{rc::Rc, time::Duration};
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     backoff::Backoff,
-    link::{Blame, HopError, Link},
+    link::{Blame, HopError, Link, Patience},
     metrics::count,
     node::Node,
     upstream,
 };
 
 /// How long a neighbour may take to say that it is well.
-const PROBE: Duration = Duration::from_secs(1);
+pub(crate) const PROBE: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Acts on a failure over a link.
@@ -79,6 +80,22 @@ async fn watch(node: Rc<Node>, link: Rc<Link>) {
             node.tell_link(&link);
             return;
         }
+    }
+}
+
+/// Waits until a neighbour that makes no progress is to be given up: it does not answer a probe either, or has used up all
+/// patience. Drop it when there is progress.
+pub(crate) async fn given_up(node: Rc<Node>, link: Rc<Link>, patience: Patience) {
+    let began = Instant::now();
+    let mut until = began + patience.silent;
+    loop {
+        sleep_until(until - PROBE).await;
+        let well = Box::pin(probe(&node, &link)).await; // rare, so it takes no room in those that wait
+        sleep_until(until).await;
+        if !well || until - began >= patience.most {
+            return;
+        }
+        until += PROBE;
     }
 }
 

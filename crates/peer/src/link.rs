@@ -23,16 +23,22 @@ const IDLE: usize = 4;
 /// An idle connection older than this is not used again; the other side closes it at 75 s.
 const KEEP: Duration = Duration::from_secs(60);
 
-/// How long a hop waits for progress when `hops` hops lie between it and the holder, so that of all the hops that wait
-/// the one beside the fault gives up first.
-pub(crate) fn patience(hops: u32) -> Duration {
-    NO_PROGRESS + NO_PROGRESS_PER_HOP * hops.saturating_sub(1)
+/// How long a hop waits for progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Patience {
+    /// For a neighbour that shows no other sign of life.
+    pub(crate) silent: Duration,
+    /// For one that does: what is slow lies behind it.
+    pub(crate) most: Duration,
 }
 
-/// The same over links that are emulated as slow: a hop knows its own link only, and takes the others for alike.
-pub(crate) fn patience_over(hops: u32, link: &Emulation) -> Duration {
+/// The patience of a hop with `hops` hops between it and the holder. A neighbour that answers a probe is waited for: it gives
+/// up itself, and says so, when the hop behind it is the fault. Of hops that wait for a neighbour that lives and never
+/// does either, the one beside it gives up first.
+pub(crate) fn patience(hops: u32, link: &Emulation) -> Patience {
     let there_and_back = Duration::from_micros((link.latency_us + link.jitter_us).saturating_mul(2));
-    patience(hops) + there_and_back.saturating_mul(hops)
+    let silent = NO_PROGRESS + NO_PROGRESS_PER_HOP * hops.saturating_sub(1);
+    Patience { silent, most: silent * 3 + there_and_back.saturating_mul(hops) }
 }
 
 /// Why a neighbour did not deliver.
@@ -240,18 +246,23 @@ mod tests {
 
     #[test]
     fn the_hop_beside_the_fault_is_the_first_to_give_up() {
-        assert_eq!(patience(1), NO_PROGRESS);
+        let fast = Emulation::default();
+        assert_eq!(patience(1, &fast).silent, NO_PROGRESS);
         for hops in 1..50 {
-            assert!(patience(hops) < patience(hops + 1));
+            assert!(patience(hops, &fast).silent < patience(hops + 1, &fast).silent);
+            assert!(patience(hops, &fast).most < patience(hops + 1, &fast).most);
         }
-        assert_eq!(patience(0), NO_PROGRESS);
+        assert_eq!(patience(0, &fast), patience(1, &fast));
     }
 
     #[test]
     fn emulated_latency_is_no_stall() {
-        let link = Emulation { latency_us: 300_000, jitter_us: 50_000, ..Emulation::default() };
-        assert_eq!(patience_over(4, &link), patience(4) + Duration::from_millis(2800));
-        assert_eq!(patience_over(4, &Emulation::default()), patience(4));
+        let (fast, slow) = (
+            Emulation::default(),
+            Emulation { latency_us: 300_000, jitter_us: 50_000, ..Emulation::default() },
+        );
+        assert_eq!(patience(4, &slow).silent, patience(4, &fast).silent, "a probe is not emulated");
+        assert_eq!(patience(4, &slow).most, patience(4, &fast).most + Duration::from_millis(2800));
     }
 
     #[test]

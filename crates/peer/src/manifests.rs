@@ -64,6 +64,7 @@ impl Manifests {
         };
         let wish = Wish {
             content: ContentId::Manifest(song.clone()),
+            song: song.clone(),
             length: None,
             rooms: node.rooms().iter().map(|room| room.name.clone()).collect(),
         };

@@ -52,3 +52,25 @@ pub fn trim() {
 pub fn one_arena() {
     glibc::one_arena();
 }
+
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_burst_took_stays_until_it_is_trimmed() {
+        let before = resident().unwrap();
+        let burst: Vec<Vec<u8>> = (0..64 * 1024).map(|_| vec![1; 1024]).collect();
+        let took = resident().unwrap() - before;
+        assert!(took >= 64 << 20, "{took}");
+        // A block that stays here and there, also at the end: the allocator itself gives nothing back then.
+        let kept: Vec<_> =
+            burst.into_iter().enumerate().filter(|(at, _)| at % 256 == 255).map(|(_, block)| block).collect();
+        let freed = resident().unwrap() - before;
+        assert!(freed > took / 4 * 3, "only {freed} of {took} are still here: this test shows nothing");
+        trim();
+        let trimmed = resident().unwrap().saturating_sub(before);
+        assert!(trimmed < took / 4, "{trimmed} of {took} are still here");
+        assert_eq!(kept.len(), 256);
+    }
+}

@@ -43,6 +43,8 @@ pub struct Metrics {
     pub link_reports: Counter,
     /// Connections to the signalling server.
     pub signal_connects: Counter,
+    /// Times that memory was given back.
+    pub trims: Counter,
     /// Configurations reread.
     pub reloads: Counter,
     relay_codes: RefCell<BTreeMap<u16, u64>>,
@@ -165,6 +167,8 @@ pub(crate) fn page(node: &Node) -> String {
     page.one("signal_connects_total", "counter", "Connections to the server.", metrics.signal_connects.get());
     page.one("connections", "gauge", "Accepted connections.", node.connections.get());
     page.one("config_reloads_total", "counter", "Configurations reread.", metrics.reloads.get());
+    let help = "Times that what a burst took was given back to the system.";
+    page.one("memory_trims_total", "counter", help, metrics.trims.get());
     if let Some(bytes) = crate::memory::resident() {
         // Prometheus' own name for it, which every exporter uses.
         let name = "process_resident_memory_bytes";

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use crate::{
-    cache::Cache,
+    cache::{Cache, Space},
     flight::Flights,
     gateway::Gateway,
     link::Link,
@@ -62,7 +62,7 @@ pub struct Node {
     pub route_waiters: Cell<usize>,
     /// Blobs.
     pub cache: RefCell<Cache>,
-    /// Wakes whoever waits for room in the cache.
+    /// Wakes whoever waits for room in the cache: readers have left, or a `drop` has.
     pub released: Notify,
     /// Fetches under way.
     pub flights: Flights,
@@ -221,18 +221,22 @@ impl Node {
         held.iter().filter(|(_, rooms)| rooms.contains(room)).map(|(sha256, _)| *sha256).collect()
     }
 
-    /// Makes room for `len` bytes; false where that is not possible now. What leaves is first said to be dropped.
-    pub fn make_room(&self, len: u64) -> bool {
-        let Some(victims) = self.cache.borrow().victims(len) else { return false };
+    /// Makes room for `len` bytes, as far as that is possible now. What leaves is first said to be dropped.
+    pub fn make_room(&self, len: u64) -> Space {
+        let (now, rooms) = (Instant::now(), self.rooms());
+        let Some(victims) = self.cache.borrow().victims(len) else { return Space::Full };
+        let mut space = Space::Free;
         for sha256 in victims {
-            for room in self.rooms().iter() {
-                room.tell(|outbox| outbox.drop_held(&sha256));
+            if self.held.borrow_mut().remove(&sha256).is_some() {
+                rooms.iter().for_each(|room| room.tell(|outbox| outbox.drop_held(&sha256)));
             }
-            self.cache.borrow_mut().remove(&sha256);
-            self.held.borrow_mut().remove(&sha256);
-            count(&self.metrics.evictions);
+            let announced = rooms.iter().any(|room| room.is_told(&sha256));
+            match self.cache.borrow_mut().leave(&sha256, announced, now) {
+                Some(until) => space = Space::Goodbye(until),
+                None => count(&self.metrics.evictions),
+            }
         }
-        true
+        space
     }
 
     /// Something was transferred: when it stays quiet now, memory goes back.
@@ -269,6 +273,7 @@ impl Node {
             self.activity.notified().await;
             while tokio::time::timeout(IDLE, self.activity.notified()).await.is_ok() {}
             crate::memory::trim();
+            count(&self.metrics.trims);
         }
     }
 }

@@ -6,6 +6,7 @@ use hopcast_protocol::PeerConfig;
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
+    cache::Space,
     database::Database,
     gateway::{Gateway, Source},
     link::Link,
@@ -106,7 +107,13 @@ impl Peer {
             self.node.rooms().iter().for_each(|room| room.stop());
             self.node.set_rooms(Rc::new([]));
         }
-        self.node.make_room(0);
+        if let Space::Goodbye(until) = self.node.make_room(0) {
+            let node = self.node.clone();
+            self.node.spawn(async move {
+                tokio::time::sleep_until(until).await;
+                node.make_room(0);
+            });
+        }
         apply(&self.node);
         count(&self.node.metrics.reloads);
         Ok(())

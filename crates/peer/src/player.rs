@@ -5,7 +5,7 @@
 use std::{net::IpAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use hopcast_protocol::{ContentId, PeerConfig, RoomName, RouteId, Sha256};
+use hopcast_protocol::{ContentId, PeerConfig, RoomName, RouteId, Sha256, SongName};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use tokio::time::{Instant, timeout_at};
 
@@ -109,7 +109,8 @@ async fn serve(node: &Rc<Node>, conn: &Rc<Conn>, request: &Parts, began: Instant
     let Some((sha256, length, kind)) = hls::blob(&manifest, wish.part) else {
         return reply::plain(StatusCode::NOT_FOUND, "the song has no such part\n");
     };
-    let segment = Segment { node, conn, request, sha256, length, kind, rooms: &manifest.rooms };
+    let segment =
+        Segment { node, conn, request, sha256, length, kind, song: &manifest.song, rooms: &manifest.rooms };
     segment.serve(began, deadline).await
 }
 
@@ -129,6 +130,7 @@ struct Segment<'a> {
     sha256: Sha256,
     length: u32,
     kind: &'static str,
+    song: &'a SongName,
     rooms: &'a [RoomName],
 }
 
@@ -194,6 +196,7 @@ impl Segment<'_> {
         }
         let wish = Wish {
             content: ContentId::Blob(self.sha256),
+            song: self.song.clone(),
             length: Some(self.length),
             rooms: self.rooms.to_vec(),
         };

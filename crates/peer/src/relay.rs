@@ -187,7 +187,7 @@ impl Transfer<'_> {
         };
         let range = self.request.headers.get(header::RANGE).and_then(|value| value.to_str().ok());
         let path = self.request.uri.path();
-        let patience = link::patience_over(route.hops, &link.emulation());
+        let patience = link::patience(route.hops, &link.emulation());
         let asked = upstream::request(self.node, &link, &self.request.method, path, range, patience).await;
         let mut upstream = match asked {
             Ok(upstream) => upstream,

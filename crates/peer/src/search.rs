@@ -1,6 +1,8 @@
-//! Which holders a fetch no longer asks, and when it is certain that nobody has the content.
+//! Whom a fetch asks next, and when it is certain that nobody has the content.
 //!
-//! Pure. Whoever is left out gets another chance when nobody else is left: a holder may be blamed for what a relay did.
+//! Pure. What a lie leads to: once from zero without that holder, then from a gateway; and both times over a way around
+//! the relays of the wrong one, where there is one, since from here nobody can tell a lying relay from a lying holder.
+//! Where the server knows no such way, less and less is asked for, and in the end everybody gets another chance.
 
 use hopcast_protocol::PeerName;
 
@@ -9,21 +11,67 @@ const STRIKES: u32 = 2;
 /// Gateways whose word that a song does not exist is taken: each has looked into the origin, too, and asking all of them
 /// would hold up whoever asks.
 const DENIALS: usize = 2;
+/// Lies after which only gateways are asked.
+const LIES: u32 = 2;
 
-/// What a fetch has learnt about holders.
+/// Which way the server is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// Only a gateway will do.
+    pub gateway: bool,
+    /// Holders that are not wanted; the liars first, since the server takes a bounded list.
+    pub exclude: Vec<PeerName>,
+    /// Peers that are not even wanted as hops.
+    pub avoid: Vec<PeerName>,
+}
+
+/// What follows when the server knows no way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nobody {
+    /// Whoever could have it said no: it does not exist.
+    Denied,
+    /// Less is asked for now: ask at once.
+    AskAgain,
+    /// Everybody may be asked again, but not at once.
+    Later,
+}
+
+/// How much is asked for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Demand {
+    /// Another holder, and other relays.
+    #[default]
+    Both,
+    /// Another holder, over whatever way.
+    Holder,
+    /// Other relays, to whatever holder: it may have been one of them who lied.
+    Relays,
+}
+
+/// What a fetch has learnt.
 #[derive(Debug, Default)]
 pub struct Search {
     not_held: Vec<PeerName>,
     unable: Vec<PeerName>,
     liars: Vec<PeerName>,
+    // Relays of ways over which wrong bytes came.
+    suspects: Vec<PeerName>,
+    lies: u32,
+    demand: Demand,
     last: Option<(PeerName, u32)>,
     missing_here: bool,
 }
 
 impl Search {
-    /// Whom not to ask; the liars first, since the server takes a bounded list.
-    pub fn exclude(&self) -> Vec<PeerName> {
-        self.liars.iter().chain(&self.not_held).chain(&self.unable).cloned().collect()
+    /// What to ask the server for.
+    pub fn ask(&self) -> Ask {
+        let liars = if self.demand == Demand::Relays { &[][..] } else { &self.liars };
+        let suspects = if self.demand == Demand::Holder { &[][..] } else { &self.suspects };
+        Ask {
+            gateway: self.lies >= LIES,
+            exclude: liars.iter().chain(&self.not_held).chain(&self.unable).cloned().collect(),
+            avoid: suspects.to_vec(),
+        }
     }
 
     /// This peer's own database does not have it.
@@ -46,10 +94,15 @@ impl Search {
         add(&mut self.unable, holder);
     }
 
-    /// What came was not what it should be. Relay or holder: from here nobody can tell, but another holder means
-    /// another way as well.
-    pub fn lied(&mut self, holder: &PeerName) {
+    /// What came was not what it should be. `way` is the path, requester first, holder last.
+    pub fn lied(&mut self, way: &[PeerName]) {
+        let Some((holder, before)) = way.split_last() else { return };
         add(&mut self.liars, holder);
+        for relay in before.iter().skip(1) {
+            add(&mut self.suspects, relay);
+        }
+        self.lies += 1;
+        self.demand = Demand::Both;
     }
 
     /// Something on the way failed. The hop that saw it has reported it, so the next way avoids it; where the same
@@ -66,15 +119,23 @@ impl Search {
         }
     }
 
-    /// The server knows no holder but the excluded. True: whoever could have it said no, so it does not exist. Else
-    /// all may be asked again, the liars too: it may have been a relay on the way to them.
-    pub fn nobody_left(&mut self) -> bool {
+    /// The server knows no way such as [`Search::ask`] wants.
+    pub fn nobody(&mut self) -> Nobody {
         let said_no = !self.not_held.is_empty() || self.missing_here;
-        if said_no && self.unable.is_empty() && self.liars.is_empty() {
-            return true;
+        let denied = said_no && self.unable.is_empty() && self.liars.is_empty();
+        if !self.suspects.is_empty() {
+            let less = match self.demand {
+                Demand::Both => Some(Demand::Holder),
+                Demand::Holder => Some(Demand::Relays),
+                Demand::Relays => None,
+            };
+            if let Some(less) = less {
+                self.demand = less;
+                return Nobody::AskAgain;
+            }
         }
         *self = Self { missing_here: self.missing_here, ..Self::default() };
-        false
+        if denied { Nobody::Denied } else { Nobody::Later }
     }
 }
 
@@ -92,27 +153,54 @@ mod tests {
         PeerName::new(format!("peer-{number}")).unwrap()
     }
 
-    #[test]
-    fn it_does_not_exist_only_if_all_said_so() {
-        let mut search = Search::default();
-        assert!(!search.nobody_left(), "nobody said anything: perhaps no gateway is connected");
-        search.not_held(&peer(1));
-        search.not_held(&peer(1));
-        assert_eq!(search.exclude(), [peer(1)]);
-        assert!(search.nobody_left());
-        search.unable(&peer(2));
-        assert!(!search.nobody_left());
-        assert!(search.exclude().is_empty(), "everybody gets another chance");
+    fn peers(numbers: &[u32]) -> Vec<PeerName> {
+        numbers.iter().copied().map(peer).collect()
+    }
+
+    fn ask(gateway: bool, exclude: &[u32], avoid: &[u32]) -> Ask {
+        Ask { gateway, exclude: peers(exclude), avoid: peers(avoid) }
     }
 
     #[test]
-    fn liars_come_first_and_prove_nothing() {
+    fn it_does_not_exist_only_if_all_said_so() {
         let mut search = Search::default();
+        assert_eq!(search.nobody(), Nobody::Later, "nobody said anything: perhaps no gateway is connected");
         search.not_held(&peer(1));
-        search.lied(&peer(2));
-        assert_eq!(search.exclude(), [peer(2), peer(1)]);
-        assert!(!search.nobody_left(), "a lie is no proof that it does not exist");
-        assert!(search.exclude().is_empty());
+        search.not_held(&peer(1));
+        assert_eq!(search.ask(), ask(false, &[1], &[]));
+        assert_eq!(search.nobody(), Nobody::Denied);
+        search.unable(&peer(2));
+        assert_eq!(search.nobody(), Nobody::Later);
+        assert_eq!(search.ask(), ask(false, &[], &[]), "everybody gets another chance");
+    }
+
+    #[test]
+    fn a_lie_leads_to_another_holder_and_a_second_one_to_a_gateway() {
+        let mut search = Search::default();
+        search.not_held(&peer(3));
+        search.lied(&peers(&[9, 8, 7]));
+        assert_eq!(search.ask(), ask(false, &[7, 3], &[8]), "once without that holder, around the relays");
+        search.lied(&peers(&[9, 6, 5]));
+        assert_eq!(search.ask(), ask(true, &[7, 5, 3], &[8, 6]), "then from a gateway");
+        // The gateway lied as well: another one.
+        search.lied(&peers(&[9, 1]));
+        assert_eq!(search.ask(), ask(true, &[7, 5, 1, 3], &[8, 6]));
+    }
+
+    #[test]
+    fn where_there_is_no_such_way_less_is_asked_for_until_everybody_gets_another_chance() {
+        let mut search = Search::default();
+        search.not_held(&peer(3));
+        search.lied(&peers(&[9, 8, 7]));
+        assert_eq!(search.nobody(), Nobody::AskAgain, "a lie is no proof that it does not exist");
+        assert_eq!(search.ask(), ask(false, &[7, 3], &[]), "over the same relays");
+        assert_eq!(search.nobody(), Nobody::AskAgain);
+        assert_eq!(search.ask(), ask(false, &[3], &[8]), "the same holder, over others");
+        assert_eq!(search.nobody(), Nobody::Later);
+        assert_eq!(search.ask(), ask(false, &[], &[]));
+        // A holder beside this peer: no relay can be to blame.
+        search.lied(&peers(&[9, 7]));
+        assert_eq!(search.nobody(), Nobody::Later);
     }
 
     #[test]
@@ -121,9 +209,9 @@ mod tests {
         search.failed(&peer(1));
         search.failed(&peer(2));
         search.failed(&peer(1));
-        assert!(search.exclude().is_empty());
+        assert_eq!(search.ask(), ask(false, &[], &[]));
         search.failed(&peer(1));
-        assert_eq!(search.exclude(), [peer(1)]);
+        assert_eq!(search.ask(), ask(false, &[1], &[]));
     }
 
     #[test]

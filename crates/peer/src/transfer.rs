@@ -77,7 +77,7 @@ pub(crate) async fn run(
         &Method::GET,
         &path,
         range.as_deref(),
-        link::patience_over(route.hops, &link.emulation()),
+        link::patience(route.hops, &link.emulation()),
     );
     let gone = async {
         retired(node, route).await;

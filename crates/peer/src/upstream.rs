@@ -17,11 +17,11 @@ use http_body::Body as _;
 use http_body_util::Empty;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::time::{Instant, Sleep, timeout_at};
+use tokio::time::Instant;
 
 use crate::{
-    emulation,
-    link::{HopError, Link, Sender},
+    emulation, health,
+    link::{HopError, Link, Patience, Sender},
     net,
     node::Node,
 };
@@ -70,7 +70,7 @@ pub(crate) async fn request(
     method: &Method,
     path: &str,
     range: Option<&str>,
-    patience: Duration,
+    patience: Patience,
 ) -> Result<Upstream, HopError> {
     let result = exchange(node, link, method, path, range, patience).await;
     if let Err(error) = &result {
@@ -85,7 +85,7 @@ async fn exchange(
     method: &Method,
     path: &str,
     range: Option<&str>,
-    patience: Duration,
+    patience: Patience,
 ) -> Result<Upstream, HopError> {
     let feel = link.emulation();
     let delay = emulation::delay(&feel, node.random.unit());
@@ -95,21 +95,26 @@ async fn exchange(
     if emulation::lost(&feel, node.random.unit()) {
         return Err(HopError::Lost);
     }
-    let deadline = Instant::now() + patience;
+    let mut given_up = Box::pin(health::given_up(node.clone(), link.clone(), patience));
     loop {
         if link.is_cut() {
             return Err(HopError::Cut);
         }
-        let (mut sender, reused) = match link.take_idle(Instant::now()) {
-            Some(sender) => (sender, true),
-            None => (timeout_at(deadline, open(node, link)).await.map_err(|_| HopError::Stalled)??, false),
+        let (mut sender, reused) = if let Some(sender) = link.take_idle(Instant::now()) {
+            (sender, true)
+        } else {
+            tokio::select! {
+                opened = open(node, link) => (opened?, false),
+                () = &mut given_up => return Err(HopError::Stalled),
+            }
         };
         let attempt = async {
             sender.ready().await?;
             sender.send_request(build(node, link, method, path, range)).await
         };
         let response = tokio::select! {
-            response = timeout_at(deadline, attempt) => response.map_err(|_| HopError::Stalled)?,
+            response = attempt => response,
+            () = &mut given_up => return Err(HopError::Stalled),
             () = link.was_cut() => return Err(HopError::Cut),
         };
         match response {
@@ -121,7 +126,7 @@ async fn exchange(
                     link: link.clone(),
                     node: node.clone(),
                     patience,
-                    hurried: false,
+                    hurried: None,
                     timer: None,
                 };
                 return Ok(Upstream { status: head.status, headers: head.headers, body });
@@ -167,9 +172,9 @@ pub(crate) struct UpstreamBody {
     sender: Option<Sender>,
     link: Rc<Link>,
     node: Rc<Node>,
-    patience: Duration,
-    hurried: bool,
-    timer: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
+    hurried: Option<Duration>,
+    timer: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 impl std::fmt::Debug for UpstreamBody {
@@ -182,8 +187,7 @@ impl UpstreamBody {
     /// From now on each piece has to come within `patience`: the route is known to be broken somewhere. That it stands
     /// still is then no proof against the link beside this peer.
     pub(crate) fn hurry(&mut self, patience: Duration) {
-        self.patience = self.patience.min(patience);
-        self.hurried = true;
+        self.hurried = Some(patience);
         self.timer = None;
     }
 
@@ -192,11 +196,13 @@ impl UpstreamBody {
         loop {
             let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
                 // The clock runs only while this side wants more: a slow reader is not the neighbour's fault.
-                let patience = self.patience;
-                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+                let timer = self.timer.get_or_insert_with(|| match self.hurried {
+                    Some(patience) => Box::pin(tokio::time::sleep(patience)),
+                    None => Box::pin(health::given_up(self.node.clone(), self.link.clone(), self.patience)),
+                });
                 ready!(timer.as_mut().poll(cx));
                 self.sender = None;
-                let error = if self.hurried {
+                let error = if self.hurried.is_some() {
                     HopError::Broken("it stands still, and its route is no more".to_owned())
                 } else {
                     HopError::Stalled
@@ -261,7 +267,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::testing;
+    use crate::{link, testing};
 
     /// A neighbour that answers `/health`, and begins every other answer without ever going on.
     async fn neighbour(listener: TcpListener) {
@@ -294,7 +300,7 @@ mod tests {
                 });
                 let serving = tokio::task::spawn_local(neighbour(listener));
                 let node = testing::node(vec![]);
-                let patience = Duration::from_secs(2);
+                let patience = link::patience(1, &Emulation::default());
                 let asked = request(&node, &link, &Method::GET, "/relay/e-1/x", None, patience).await;
                 let mut body = asked.unwrap().body;
                 assert_eq!(body.piece().await.unwrap().unwrap(), "the first bytes");

@@ -3,10 +3,10 @@
 use std::{rc::Rc, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use hopcast_protocol::{ContentId, PeerName, RoomName};
+use hopcast_protocol::ContentId;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{node::Node, routes::Route, signal::AskError};
+use crate::{fetch::Wish, node::Node, routes::Route, search::Ask, signal::AskError};
 
 /// How much longer the other rooms are waited for when one has answered.
 const OTHERS: Duration = Duration::from_millis(250);
@@ -22,19 +22,18 @@ pub(crate) enum NoWay {
     Unasked,
 }
 
-/// The way to the nearest holder that is not excluded. Where a room's server is away, a route that still stands does.
-pub(crate) async fn find(
-    node: &Rc<Node>,
-    rooms: &[RoomName],
-    content: &ContentId,
-    exclude: &[PeerName],
-) -> Result<Rc<Route>, NoWay> {
+/// The way to the nearest holder that will do. Where a room's server is away, a route that still stands does.
+pub(crate) async fn find(node: &Rc<Node>, wish: &Wish, ask: &Ask) -> Result<Rc<Route>, NoWay> {
+    let Ask { gateway, exclude, avoid } = ask;
+    // Only gateways hold manifests, and what one serves over a route it serves over the same.
+    let manifest = ContentId::Manifest(wish.song.clone());
+    let content = if *gateway { &manifest } else { &wish.content };
     let mine = node.rooms();
-    let asked: Vec<_> = mine.iter().filter(|room| rooms.contains(&room.name)).cloned().collect();
+    let asked: Vec<_> = mine.iter().filter(|room| wish.rooms.contains(&room.name)).cloned().collect();
     let mut answers: FuturesUnordered<_> = asked
         .iter()
         .enumerate()
-        .map(|(at, room)| async move { (at, room.ask(content, exclude.to_vec()).await) })
+        .map(|(at, room)| async move { (at, room.ask(content, exclude, avoid).await) })
         .collect();
     let mut best: Option<(usize, Rc<Route>)> = None;
     let mut unasked = vec![];
@@ -66,6 +65,7 @@ pub(crate) async fn find(
         .into_iter()
         .filter(|route| unasked.contains(&route.room))
         .filter(|route| route.holder().is_some_and(|holder| !exclude.contains(holder)))
+        .filter(|route| !route.path.iter().skip(1).any(|peer| avoid.contains(peer)))
         .find(|route| route.next.as_ref().and_then(|next| node.link(next)).is_some_and(|link| link.is_up()))
         .ok_or(NoWay::Unasked)
 }

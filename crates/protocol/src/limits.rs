@@ -15,7 +15,7 @@ pub const NEIGHBORS: usize = 1024;
 pub const HOLD_BATCH: usize = 512;
 /// Most contents that one peer may hold in one room.
 pub const HELD: usize = 8192;
-/// Most names in one `exclude`.
+/// Most names in one `exclude`, and in one `avoid`.
 pub const EXCLUDE: usize = 64;
 /// Most rooms of one server without a topology file.
 pub const ROOMS: usize = 1024;

@@ -39,6 +39,9 @@ pub enum ClientMessage {
         /// `hopcast.1`: holders that must not be chosen.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         exclude: Vec<PeerName>,
+        /// `hopcast.1`: peers that the way must not touch, neither as holder nor as hop.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        avoid: Vec<PeerName>,
         /// `hopcast.1`: comes back in the answer, `path` or `error`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<u64>,

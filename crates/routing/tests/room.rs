@@ -314,3 +314,24 @@ fn a_peer_that_is_gone_says_nothing() {
     assert_eq!(bench.announce(1, &[2]), Err(RoomError::NotConnected(one.index())));
     assert_eq!(bench.report(1, 2, false), Err(RoomError::NotConnected(one.index())));
 }
+
+#[test]
+fn a_way_may_be_asked_for_that_avoids_peers_and_nobody_else_is_touched_by_that() {
+    let mut bench = Bench::declared(&[(1, 2), (2, 4), (1, 3), (3, 5), (5, 4)]);
+    bench.join(&[1, 2, 3, 4, 5]);
+    let (one, two, three, four) = (bench.id(1), bench.id(2), bench.id(3), bench.id(4));
+    let mut hops = |exclude: &[NodeId], avoid: &[NodeId]| {
+        let path = bench.room.nearest_avoiding(&mut bench.search, one, [two, four], exclude, avoid);
+        path.map(|path| (path.len() - 1, *path.last().unwrap()))
+    };
+    assert_eq!(hops(&[], &[]), Some((1, two)));
+    assert_eq!(hops(&[two], &[]), Some((2, four)), "an excluded holder is a hop all the same");
+    assert_eq!(hops(&[], &[two]), Some((3, four)), "an avoided one is neither");
+    assert_eq!(hops(&[], &[two, three]), None);
+    assert_eq!(hops(&[], &[one, two]), Some((3, four)), "who asks is there");
+    assert_eq!(bench.path(1, 4), Some(names(&[1, 2, 4])), "the next question finds everybody");
+    bench.leave(2);
+    let path = bench.room.nearest_avoiding(&mut bench.search, one, [two, four], &[], &[two]);
+    assert_eq!(path.map(<[_]>::len), Some(4));
+    assert_eq!(bench.room.nearest(&mut bench.search, one, [two], &[]), None, "who is away stays away");
+}

@@ -112,6 +112,18 @@ async fn the_nearest_holder_is_found_and_excluded_ones_are_not() {
     assert_eq!(ask(&mut a, &content(1), json!(["b", "c"])).await, "d", "a gateway holds all");
     assert_eq!(ask(&mut a, &content(1), json!(["b", "c", "d"])).await, Value::Null);
     assert_eq!(ask(&mut a, &content(3), json!([])).await, "d");
+    a.send(&json!({"type": "request_path", "content": content(1), "avoid": ["b"]})).await;
+    assert_eq!(a.answer().await["code"], "no_holder", "b is neither holder nor hop");
+    c.announce("c", "rock", &["d", "a"]).await;
+    c.settle().await;
+    a.send(&json!({"type": "request_path", "content": content(1), "exclude": ["c"], "avoid": ["b"]})).await;
+    assert_eq!(a.answer().await["path"], json!(["a", "c", "d"]), "c is no holder for it, but a hop");
+    let many = vec!["b"; EXCLUDE + 1];
+    a.send(&json!({"type": "request_path", "content": content(1), "avoid": many, "id": 9})).await;
+    let refused = a.answer().await;
+    assert_eq!((&refused["code"], &refused["id"]), (&json!("too_large"), &json!(9)));
+    c.announce("c", "rock", &["d"]).await;
+    c.settle().await;
     assert_eq!(ask(&mut a, "manifest:demo", json!([])).await, "d", "manifests are the gateways'");
     assert_eq!(ask(&mut b, &content(1), json!([])).await, "c", "who asks is not the holder");
 

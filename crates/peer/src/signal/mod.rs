@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use hopcast_protocol::{ContentId, ErrorCode, PeerName, RoomMembership, RoomName, ServerMessage};
+use hopcast_protocol::{ContentId, ErrorCode, PeerName, RoomMembership, RoomName, ServerMessage, Sha256};
 use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
@@ -140,21 +140,26 @@ impl Room {
         self.wake.notify_one();
     }
 
+    /// Whether the server may still believe that this peer holds it.
+    pub fn is_told(&self, sha256: &Sha256) -> bool {
+        self.outbox.borrow().is_told(sha256)
+    }
+
     /// Closes the connection for good.
     pub fn stop(&self) {
         self.stopping.set(true);
         self.wake.notify_one();
     }
 
-    /// Asks for the way to the nearest holder that is not excluded.
-    pub async fn ask(&self, content: &ContentId, exclude: Vec<PeerName>) -> Answer {
+    /// Asks for the way to the nearest holder that is not in `exclude`, through nobody in `avoid`.
+    pub async fn ask(&self, content: &ContentId, exclude: &[PeerName], avoid: &[PeerName]) -> Answer {
         if !self.connected.get() {
             return Err(AskError::Offline);
         }
         let id = self.next_id.get();
         self.next_id.set(id + 1);
         let (reply, answer) = oneshot::channel();
-        if !self.outbox.borrow_mut().ask(content.clone(), exclude, id) {
+        if !self.outbox.borrow_mut().ask(content.clone(), exclude.to_vec(), avoid.to_vec(), id) {
             return Err(AskError::Refused("too many requests wait to be sent".to_owned()));
         }
         self.pending.borrow_mut().insert(id, reply);
@@ -251,6 +256,7 @@ impl Drop for Forget<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::{GOODBYE, Space};
 
     #[test]
     fn urls() {
@@ -262,6 +268,47 @@ mod tests {
         assert_eq!(parse("ws:///ws"), Err(EndpointError::Authority));
         assert_eq!(parse("ws://a:b/ws"), Err(EndpointError::Authority));
         assert_eq!(parse("ws://a/ws?x=1"), Err(EndpointError::Query));
+    }
+
+    #[test]
+    fn an_eviction_waits_until_the_server_was_told() {
+        crate::testing::paused(async {
+            let node = crate::testing::node(vec![]);
+            let membership = RoomMembership { name: RoomName::new("rock").unwrap(), token: None };
+            let room = Room::new(&node.config().name, membership, vec![], false);
+            node.set_rooms([room.clone()].into());
+            node.cache.borrow_mut().set_limit(10);
+            let keep = |number: u8| {
+                node.keep(
+                    Sha256([number; 32]),
+                    &bytes::Bytes::from(vec![0; 10]),
+                    std::slice::from_ref(&room.name),
+                );
+            };
+            let speak = || std::iter::from_fn(|| room.outbox.borrow_mut().next_message()).count();
+
+            keep(1);
+            speak();
+            let Space::Goodbye(until) = node.make_room(10) else { panic!("nothing was said") };
+            assert_eq!(until, Instant::now() + GOODBYE);
+            assert_eq!(speak(), 1, "the drop is on its way");
+            assert_eq!(node.make_room(10), Space::Goodbye(until));
+            assert_eq!(node.cache.borrow().len(), 1);
+            room.outbox.borrow_mut().said();
+            assert_eq!(node.make_room(10), Space::Free);
+            assert!(node.cache.borrow().is_empty());
+
+            keep(2);
+            speak();
+            assert!(matches!(node.make_room(10), Space::Goodbye(_)));
+            tokio::time::sleep(GOODBYE).await;
+            assert_eq!(node.make_room(10), Space::Free, "a server that takes nothing holds nothing up");
+
+            keep(3);
+            speak();
+            room.disconnected();
+            assert_eq!(node.make_room(10), Space::Free, "nobody is there to be told");
+        });
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Outbox {
     told_gateway: bool,
     held: BTreeSet<Sha256>,
     told_held: BTreeSet<Sha256>,
+    /// In a `drop` that is on its way.
+    saying_dropped: Vec<Sha256>,
     down: BTreeSet<PeerName>,
     told_down: BTreeSet<PeerName>,
     /// Neighbours that left while they were told down: the server may remember it should they come back.
@@ -44,6 +46,7 @@ impl Outbox {
             told_gateway: false,
             held: BTreeSet::new(),
             told_held: BTreeSet::new(),
+            saying_dropped: vec![],
             down: BTreeSet::new(),
             told_down: BTreeSet::new(),
             left_down: BTreeSet::new(),
@@ -84,6 +87,18 @@ impl Outbox {
         self.held.remove(sha256);
     }
 
+    /// Whether the server may still believe that this peer holds it.
+    pub fn is_told(&self, sha256: &Sha256) -> bool {
+        self.told_held.contains(sha256) || self.saying_dropped.contains(sha256)
+    }
+
+    /// The last message has left. True: it was a `drop`.
+    pub fn said(&mut self) -> bool {
+        let dropped = !self.saying_dropped.is_empty();
+        self.saying_dropped.clear();
+        dropped
+    }
+
     /// A link does not work, or works again.
     pub fn link(&mut self, neighbor: &PeerName, up: bool) {
         if up {
@@ -93,16 +108,24 @@ impl Outbox {
         }
     }
 
-    /// Asks for the way to the nearest holder. False: too many are waiting.
-    pub fn ask(&mut self, content: ContentId, mut exclude: Vec<PeerName>, id: u64) -> bool {
+    /// Asks for the way to the nearest holder, with `exclude` and `avoid` as in the message. False: too many are waiting.
+    pub fn ask(
+        &mut self,
+        content: ContentId,
+        mut exclude: Vec<PeerName>,
+        mut avoid: Vec<PeerName>,
+        id: u64,
+    ) -> bool {
         if self.asks.len() >= ASKS {
             return false;
         }
         exclude.truncate(EXCLUDE);
+        avoid.truncate(EXCLUDE);
         self.asks.push_back(ClientMessage::RequestPath {
             target: None,
             content: Some(content),
             exclude,
+            avoid,
             id: Some(id),
         });
         true
@@ -115,7 +138,7 @@ impl Outbox {
         }
     }
 
-    /// The next message, which is thereby said. Links go before requests, so that a path asked for after a failure
+    /// The next message, which is thereby as good as said ([`Outbox::said`]). Links go before requests, so that a path asked for after a failure
     /// avoids it; `drop` goes before `hold`.
     pub fn next_message(&mut self) -> Option<ClientMessage> {
         if !self.announced {
@@ -151,6 +174,7 @@ impl Outbox {
             for sha256 in &batch {
                 self.told_held.remove(sha256);
             }
+            self.saying_dropped.clone_from(&batch);
             return Some(ClientMessage::Drop { contents: blobs(batch), all: false });
         }
         let batch: Vec<_> = self.held.difference(&self.told_held).take(HOLD_BATCH).copied().collect();
@@ -170,6 +194,7 @@ impl Outbox {
         self.announced = false;
         self.told_gateway = false;
         self.told_held.clear();
+        self.saying_dropped.clear();
         self.told_down.clear();
         self.left_down.clear();
         self.asks.clear();
@@ -237,7 +262,7 @@ mod tests {
         let mut outbox = outbox();
         outbox.hold(Sha256([1; 32]));
         drain(&mut outbox);
-        assert!(outbox.ask(ContentId::Blob(Sha256([3; 32])), vec![peer("peer-4")], 7));
+        assert!(outbox.ask(ContentId::Blob(Sha256([3; 32])), vec![peer("peer-4")], vec![], 7));
         outbox.hold(Sha256([2; 32]));
         outbox.drop_held(&Sha256([1; 32]));
         outbox.link(&peer("peer-2"), false);
@@ -265,6 +290,26 @@ mod tests {
     }
 
     #[test]
+    fn a_drop_is_said_when_it_has_left() {
+        let (mut outbox, blob) = (outbox(), Sha256([1; 32]));
+        drain(&mut outbox);
+        outbox.hold(blob);
+        assert!(!outbox.is_told(&blob));
+        drain(&mut outbox);
+        assert!(outbox.is_told(&blob) && !outbox.said());
+        outbox.drop_held(&blob);
+        assert!(outbox.is_told(&blob));
+        drain(&mut outbox);
+        assert!(outbox.is_told(&blob), "it is on its way");
+        assert!(outbox.said() && !outbox.is_told(&blob));
+        outbox.hold(blob);
+        drain(&mut outbox);
+        outbox.drop_held(&blob);
+        outbox.disconnected();
+        assert!(!outbox.is_told(&blob), "a server that is away believes nothing");
+    }
+
+    #[test]
     fn batches_and_queues_are_bounded() {
         let mut outbox = outbox();
         for number in 0..20_000u32 {
@@ -274,11 +319,14 @@ mod tests {
         }
         assert_eq!(drain(&mut outbox).len(), 1 + HELD / HOLD_BATCH);
         let asked = (0..1000)
-            .filter(|&id| outbox.ask(ContentId::Blob(Sha256([0; 32])), vec![peer("x"); 100], id))
+            .filter(|&id| {
+                let many = vec![peer("x"); 100];
+                outbox.ask(ContentId::Blob(Sha256([0; 32])), many.clone(), many, id)
+            })
             .count();
         assert_eq!(asked, ASKS);
-        let Some(ClientMessage::RequestPath { exclude, .. }) = outbox.next_message() else { panic!() };
-        assert_eq!(exclude.len(), EXCLUDE);
+        let Some(ClientMessage::RequestPath { exclude, avoid, .. }) = outbox.next_message() else { panic!() };
+        assert_eq!((exclude.len(), avoid.len()), (EXCLUDE, EXCLUDE));
         outbox.disconnected();
         assert_eq!(drain(&mut outbox).iter().filter(|text| text.contains("request_path")).count(), 0);
     }

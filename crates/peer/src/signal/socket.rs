@@ -55,6 +55,7 @@ pub async fn run(node: Rc<Node>, room: Rc<Room>) {
         };
         let was_connected = room.is_connected();
         room.disconnected();
+        node.released.notify_waiters();
         match end {
             End::Stopped => return,
             // Its successor in this very process was faster.
@@ -145,7 +146,7 @@ async fn session(node: &Rc<Node>, room: &Rc<Room>, Stream { stream, early }: Str
     // Both halves run in this one task, so that a frame half read is never abandoned.
     tokio::select! {
         end = listen(node, room, reader, &pongs) => end,
-        end = speak(room, writer, &pongs) => end,
+        end = speak(node, room, writer, &pongs) => end,
     }
 }
 
@@ -232,6 +233,7 @@ fn outbox_again(outbox: &mut super::Outbox) {
 }
 
 async fn speak<W: AsyncWrite + Unpin>(
+    node: &Node,
     room: &Room,
     mut writer: WebSocketWrite<W>,
     pongs: &RefCell<VecDeque<Vec<u8>>>,
@@ -252,7 +254,11 @@ async fn speak<W: AsyncWrite + Unpin>(
                 Frame::text(Payload::Owned(text))
             };
             match timeout(SEND, writer.write_frame(frame)).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(())) => {
+                    if room.outbox.borrow_mut().said() {
+                        node.released.notify_waiters();
+                    }
+                }
                 Ok(Err(error)) => return End::Lost(error.to_string()),
                 Err(_) => return End::Lost("the server takes no more messages".to_owned()),
             }

@@ -14,7 +14,7 @@ use hopcast_protocol::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::support::{Mesh, name, room, until};
+use crate::support::{Mesh, http, name, room, until};
 
 const PEER: &str = env!("CARGO_BIN_EXE_hopcast-peer");
 
@@ -159,7 +159,10 @@ fn a_song_over_three_processes_in_little_memory() {
         }
     }
     for (number, program) in (2..=4).zip(&programs) {
-        // What a burst took goes back a second later.
+        // What a burst took goes back a second later (`memory` has the test of how much that is).
+        until(&format!("peer-{number} gives memory back"), || {
+            real.mesh.metric(number, "hopcast_memory_trims_total") > 0.5
+        });
         until(&format!("peer-{number} is small"), || {
             let cache = real.mesh.metric(number, "hopcast_cache_bytes") as u64;
             heap(program.child.id()) <= (1 << 20) + cache
@@ -170,6 +173,44 @@ fn a_song_over_three_processes_in_little_memory() {
 
     real.server.signal(Signal::TERM);
     assert!(real.server.ended().success(), "{}", real.server.log());
+}
+
+#[test]
+fn eight_stalled_readers_fit_into_six_mebibytes() {
+    let mesh = Mesh::with_song(76, &[(1, 2), (2, 3)], &[1], 2, 1_000_000);
+    let mut real = Real::new(mesh, 76, &[1]);
+    real.mesh.start(1);
+    let relay = real.peer(2);
+    real.mesh.start(3);
+    real.connected(&[1, 2, 3]);
+    let first = real.mesh.segment(3, 0);
+    assert_eq!(first.via(), ["peer-1", "peer-2", "peer-3"]);
+    let sha256 = hopcast_protocol::ContentId::Blob(real.mesh.song.sha256(1));
+    let path = format!("/relay/{}/{}", first.header("hopcast-route"), sha256.path());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let key = real.mesh.secret.link_key(&name(2), &name(3));
+    let auth = hopcast_protocol::RelayAuth::sign(&key, "GET", &path, "", &name(3), now);
+    let stalled: Vec<_> = (0..8)
+        .map(|_| {
+            let to = real.mesh.address(2);
+            let mut reader = http::open(to, "GET", &path, &[("Authorization", &auth)]);
+            assert_eq!(http::head(&mut reader).0, 200);
+            reader
+        })
+        .collect();
+    // Until nothing moves any more: all buffers are full then.
+    let mut before = -1.0;
+    until("everything stands still", || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let sent = real.mesh.metric(2, "hopcast_relay_bytes_total{role=\"relay\"}");
+        sent > 1_000_000.0 && (sent - std::mem::replace(&mut before, sent)).abs() < 0.5
+    });
+    assert!((real.mesh.metric(2, "hopcast_relay_transfers") - 8.0).abs() < 0.1);
+    // Two full buffers of 128 KiB for each transfer (what came from the holder, what goes to the reader), and the process.
+    let sockets = 8 * 2 * (128 << 10);
+    let own = heap(relay.child.id());
+    assert!(own + sockets <= 6 << 20, "{own} bytes of its own");
+    drop(stalled);
 }
 
 #[test]

@@ -138,6 +138,28 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
         search.nearest(&self.graph, from, holders, exclude)
     }
 
+    /// [`Search::nearest`] over ways that touch none of `avoid`, neither as holder nor as hop; who asks is never avoided.
+    pub fn nearest_avoiding<'s>(
+        &mut self,
+        search: &'s mut Search,
+        from: NodeId,
+        holders: impl IntoIterator<Item = NodeId>,
+        exclude: &[NodeId],
+        avoid: &[NodeId],
+    ) -> Option<&'s [NodeId]> {
+        // Switched off for this one query: a search has no way to step around single peers, and needs none otherwise.
+        let off: Vec<_> = avoid
+            .iter()
+            .copied()
+            .filter(|&node| node != from && self.graph.set_active(node, false))
+            .collect();
+        let path = search.nearest(&self.graph, from, holders, exclude);
+        for node in off {
+            self.graph.set_active(node, true);
+        }
+        path
+    }
+
     /// Heap memory, in bytes, without what the names themselves point to.
     pub fn bytes(&self) -> usize {
         self.graph.bytes() + self.names.bytes() + self.states.capacity() * size_of::<super::State>()

@@ -83,7 +83,7 @@ impl Room {
     fn find(&mut self, from: NodeId, quest: &Quest) -> Result<(), Fault> {
         match quest {
             Quest::Peer(target) => self.find_peer(from, target),
-            Quest::Content { content, exclude } => self.find_holder(from, content, exclude),
+            Quest::Content { content, exclude, avoid } => self.find_holder(from, content, exclude, avoid),
         }
     }
 
@@ -105,14 +105,24 @@ impl Room {
         Ok(())
     }
 
-    fn find_holder(&mut self, from: NodeId, content: &ContentId, exclude: &[PeerName]) -> Result<(), Fault> {
-        let mut excluded: Vec<_> = exclude.iter().filter_map(|name| self.graph.id(name)).collect();
+    fn find_holder(
+        &mut self,
+        from: NodeId,
+        content: &ContentId,
+        exclude: &[PeerName],
+        avoid: &[PeerName],
+    ) -> Result<(), Fault> {
+        let ids =
+            |names: &[PeerName]| -> Vec<_> { names.iter().filter_map(|name| self.graph.id(name)).collect() };
+        let (mut excluded, avoided) = (ids(exclude), ids(avoid));
         excluded.push(from); // who asks does not have it
         let holders = self.holdings.of(content);
-        let path = self.graph.nearest(&mut self.search, from, holders, &excluded).ok_or_else(|| {
-            let sentence = format!("nobody who can be reached in room `{}` holds {content}", self.name);
-            Fault::new(ErrorCode::NoHolder, sentence)
-        })?;
+        let search = &mut self.search;
+        let path =
+            self.graph.nearest_avoiding(search, from, holders, &excluded, &avoided).ok_or_else(|| {
+                let sentence = format!("nobody who can be reached in room `{}` holds {content}", self.name);
+                Fault::new(ErrorCode::NoHolder, sentence)
+            })?;
         self.path.clear();
         self.path.extend_from_slice(path);
         Ok(())

@@ -33,8 +33,8 @@ const MOST: usize = 1 << 14;
 pub(super) enum Quest {
     /// A peer.
     Peer(PeerName),
-    /// The nearest holder that is not excluded.
-    Content { content: ContentId, exclude: Vec<PeerName> },
+    /// The nearest holder that is not excluded, over a way that touches nobody who is to be avoided.
+    Content { content: ContentId, exclude: Vec<PeerName>, avoid: Vec<PeerName> },
 }
 
 impl Quest {
@@ -42,7 +42,7 @@ impl Quest {
     pub(super) fn names(&self) -> usize {
         match self {
             Self::Peer(_) => 0,
-            Self::Content { exclude, .. } => exclude.len(),
+            Self::Content { exclude, avoid, .. } => exclude.len() + avoid.len(),
         }
     }
 

@@ -58,6 +58,9 @@ pub(super) fn kind(message: &ClientMessage) -> &'static str {
 fn check_bounds(message: &ClientMessage) -> Result<(), Fault> {
     let (what, len, most, id) = match message {
         ClientMessage::Announce { neighbors, .. } => ("neighbors", neighbors.len(), NEIGHBORS, None),
+        ClientMessage::RequestPath { avoid, id, .. } if avoid.len() > EXCLUDE => {
+            ("avoid", avoid.len(), EXCLUDE, *id)
+        }
         ClientMessage::RequestPath { exclude, id, .. } => ("exclude", exclude.len(), EXCLUDE, *id),
         ClientMessage::Hold { contents, .. } | ClientMessage::Drop { contents, .. } => {
             ("contents", contents.len(), HOLD_BATCH, None)
@@ -112,6 +115,7 @@ fn has_long_name(message: &Value) -> bool {
         || any("neighbors")
         || any("exclude")
         || any("routes")
+        || any("avoid")
 }
 
 #[cfg(test)]

@@ -263,11 +263,11 @@ impl Room {
                     self.announce(node, &peer, &room, &neighbors, out)
                 }
                 (ClientMessage::RequestPath { target, .. }, Dialect::Original) => {
-                    quest(target, None, Vec::new())
+                    quest(target, None, Vec::new(), Vec::new())
                         .and_then(|quest| self.request(node, quest, None, now, out))
                 }
-                (ClientMessage::RequestPath { target, content, exclude, id }, Dialect::Hopcast) => {
-                    quest(target, content, exclude)
+                (ClientMessage::RequestPath { target, content, exclude, avoid, id }, Dialect::Hopcast) => {
+                    quest(target, content, exclude, avoid)
                         .and_then(|quest| self.request(node, quest, id, now, out))
                         .map_err(|fault| fault.of(id))
                 }
@@ -405,10 +405,11 @@ fn quest(
     target: Option<PeerName>,
     content: Option<ContentId>,
     exclude: Vec<PeerName>,
+    avoid: Vec<PeerName>,
 ) -> Result<Quest, Fault> {
     match (target, content) {
         (Some(target), None) => Ok(Quest::Peer(target)),
-        (None, Some(content)) => Ok(Quest::Content { content, exclude }),
+        (None, Some(content)) => Ok(Quest::Content { content, exclude, avoid }),
         (None, None) => Err(Fault::new(ErrorCode::BadMessage, "`target` is missing")),
         (Some(_), Some(_)) => {
             Err(Fault::new(ErrorCode::BadMessage, "`target` and `content` exclude each other"))

@@ -40,8 +40,8 @@ struct State {
     deaf: BTreeSet<PeerName>,
     /// Lost paths are found anew unasked.
     mends: bool,
-    /// What each route was last asked for.
-    asked: HashMap<RouteId, (ContentId, Vec<PeerName>)>,
+    /// What each route was last asked for, with `exclude` and `avoid`.
+    asked: HashMap<RouteId, (ContentId, Vec<PeerName>, Vec<PeerName>)>,
     counter: u64,
 }
 
@@ -229,12 +229,13 @@ impl State {
 
     fn lose(&mut self, room: &RoomName, gone: impl Fn(&RouteId, &[PeerName]) -> bool) {
         for (lost, path) in self.retire(room, gone) {
-            let Some((content, exclude)) = self.asked.get(&lost).cloned().filter(|_| self.mends) else {
+            let Some((content, exclude, avoid)) = self.asked.get(&lost).cloned().filter(|_| self.mends)
+            else {
                 continue;
             };
-            if let Some(path) = self.rooms[room].nearest_holder(&path[0], &content, &exclude) {
+            if let Some(path) = self.rooms[room].nearest_holder(&path[0], &content, &exclude, &avoid) {
                 let route = self.broadcast(room, &path, None, Some((&lost, &content)));
-                self.asked.insert(route, (content, exclude));
+                self.asked.insert(route, (content, exclude, avoid));
             }
         }
     }
@@ -275,15 +276,15 @@ impl State {
                 }
             }
             ClientMessage::Use { .. } => {}
-            ClientMessage::RequestPath { target, content, exclude, id } => {
+            ClientMessage::RequestPath { target, content, exclude, avoid, id } => {
                 let found = match (&target, &content) {
-                    (Some(target), _) => state.nearest(peer, |candidate| candidate == target),
-                    (None, Some(content)) => state.nearest_holder(peer, content, &exclude),
+                    (Some(target), _) => state.nearest(peer, &[], |candidate| candidate == target),
+                    (None, Some(content)) => state.nearest_holder(peer, content, &exclude, &avoid),
                     (None, None) => None,
                 };
                 if let Some(path) = found {
                     let route = self.broadcast(room, &path, Some((peer, id)), None);
-                    self.asked.extend(content.map(|content| (route, (content, exclude))));
+                    self.asked.extend(content.map(|content| (route, (content, exclude, avoid))));
                 } else {
                     let (code, message) = (ErrorCode::NoHolder, "nobody reachable holds it".to_owned());
                     state.send(peer, &ServerMessage::Error { code, message, id, route: None });
@@ -311,15 +312,21 @@ impl Room {
         from: &PeerName,
         content: &ContentId,
         exclude: &[PeerName],
+        avoid: &[PeerName],
     ) -> Option<Vec<PeerName>> {
         let content = content.to_string();
-        self.nearest(from, |peer| {
+        self.nearest(from, avoid, |peer| {
             let holds = || self.held.get(peer).is_some_and(|held| held.contains(&content));
             peer != from && !exclude.contains(peer) && (self.all.contains(peer) || holds())
         })
     }
 
-    fn nearest(&self, from: &PeerName, wanted: impl Fn(&PeerName) -> bool) -> Option<Vec<PeerName>> {
+    fn nearest(
+        &self,
+        from: &PeerName,
+        avoid: &[PeerName],
+        wanted: impl Fn(&PeerName) -> bool,
+    ) -> Option<Vec<PeerName>> {
         let mut before: BTreeMap<PeerName, PeerName> = BTreeMap::new();
         let mut queue = VecDeque::from([from.clone()]);
         let mut all: Vec<_> = self.connections.keys().cloned().collect();
@@ -334,7 +341,11 @@ impl Room {
                 return Some(path);
             }
             for next in &all {
-                if next != from && !before.contains_key(next) && self.linked(&at, next) {
+                if next != from
+                    && !avoid.contains(next)
+                    && !before.contains_key(next)
+                    && self.linked(&at, next)
+                {
                     before.insert(next.clone(), at.clone());
                     queue.push_back(next.clone());
                 }
