@@ -15,8 +15,9 @@ use crate::{
     error::VerifyError,
     graph::RoomGraph,
     options::{OnProgress, Options, Progress},
+    place::Place,
     report::{Check, Tally},
-    target::{PeerTarget, Target},
+    target::{PeerTarget, Separation, Target},
 };
 
 /// Longest wait for a short answer of a peer or the server.
@@ -81,6 +82,15 @@ impl<'a> Context<'a> {
     /// Where a living peer listens.
     pub(crate) fn endpoint(&self, peer: &str) -> Option<SocketAddr> {
         if self.dead.contains(peer) { None } else { self.running(peer).map(|peer| peer.endpoint) }
+    }
+
+    /// From where the peer dials: what comes from there looks to everybody as if it came from the peer. `None` where that
+    /// place is gone with the peer's process.
+    pub(crate) fn place(&self, peer: &PeerTarget) -> Option<Place> {
+        match self.target.separation {
+            Separation::Addresses => Some(Place::Address(peer.endpoint.ip())),
+            Separation::Namespaces => peer.pid.map(Place::Inside),
+        }
     }
 
     /// The plan's rooms without the dead.

@@ -1,12 +1,13 @@
-//! Connections to the databases, dialled from an address of our choice, as gateways and as those who must not get in.
+//! Connections to the databases, dialled from a place of our choice, as gateways and as those who must not get in.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls, error::SqlState};
 
 use crate::{
-    http::{Task, dial},
+    http::Task,
+    place::Place,
     target::{DatabaseTarget, Target},
 };
 
@@ -61,15 +62,15 @@ pub(crate) fn explain(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// Connects to a database as a role, from an address.
+/// Connects to a database as a role, from a place.
 pub(crate) async fn open(
     database: &DatabaseTarget,
     role: &str,
     password: Option<&str>,
-    from: IpAddr,
+    from: Place,
 ) -> Result<Session, Closed> {
     let attempt = async {
-        let stream = dial(database.address, Some(from)).await.map_err(|error| {
+        let stream = from.dial(database.address).await.map_err(|error| {
             Closed::Unreachable(format!("no connection to {}: {error}", database.address))
         })?;
         let mut config = tokio_postgres::Config::new();
@@ -103,7 +104,7 @@ pub(crate) async fn open(
 pub(crate) async fn open_as_gateway(
     target: &Target,
     edge: &DatabaseTarget,
-    from: IpAddr,
+    from: Place,
 ) -> Result<Session, Closed> {
     let password = target.secret.password(edge.name.as_str(), GATEWAY);
     open(edge, GATEWAY, Some(&password), from).await

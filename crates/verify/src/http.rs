@@ -2,21 +2,16 @@
 //!
 //! It shares no code with peer and signalling but hyper, so that an error of theirs is not repeated here.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{task::JoinHandle, time::timeout};
+
+use crate::place::Place;
 
 /// Longest answer that is not a segment, in bytes: the graph of some 10,000 peers.
 pub(crate) const ANSWER_LIMIT: usize = 16 << 20;
@@ -79,19 +74,18 @@ impl Drop for Task {
 
 type Sender = http1::SendRequest<Empty<Bytes>>;
 
-/// Connects, from an address of the caller's choice where one is given.
-pub(crate) async fn dial(to: SocketAddr, from: Option<IpAddr>) -> std::io::Result<TcpStream> {
-    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(from) = from {
-        socket.bind(SocketAddr::new(from, 0))?;
-    }
-    let stream = socket.connect(to).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-async fn connect(to: SocketAddr, from: Option<IpAddr>) -> Result<(Sender, Task), HttpError> {
-    let stream = dial(to, from).await.map_err(|error| HttpError::Connect(to, error))?;
+/// With `reset` the connection ends in a reset, and the kernel forgets it at once.
+async fn connect(to: SocketAddr, from: Place, reset: bool) -> Result<(Sender, Task), HttpError> {
+    let dial = async {
+        let socket = from.socket(to).await?;
+        if reset {
+            socket.set_zero_linger()?;
+        }
+        let stream = socket.connect(to).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    };
+    let stream = dial.await.map_err(|error| HttpError::Connect(to, error))?;
     let (sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| HttpError::Broken(to, error))?;
     // How it ended is known to whoever waits for an answer on it.
@@ -103,18 +97,24 @@ async fn connect(to: SocketAddr, from: Option<IpAddr>) -> Result<(Sender, Task),
 #[derive(Debug)]
 pub(crate) struct Client {
     to: SocketAddr,
-    from: Option<IpAddr>,
+    from: Place,
+    reset: bool,
     connection: Option<(Sender, Task)>,
 }
 
 impl Client {
     pub(crate) fn new(to: SocketAddr) -> Self {
-        Self { to, from: None, connection: None }
+        Self { to, from: Place::Here, reset: false, connection: None }
     }
 
-    /// A client that dials from this address.
-    pub(crate) fn from(to: SocketAddr, from: IpAddr) -> Self {
-        Self { from: Some(from), ..Self::new(to) }
+    /// A client that dials from this place.
+    pub(crate) fn from(to: SocketAddr, from: Place) -> Self {
+        Self { from, ..Self::new(to) }
+    }
+
+    /// The same, whose connections leave no trace in the kernel's tables.
+    pub(crate) fn resetting(self) -> Self {
+        Self { reset: true, ..self }
     }
 
     /// GET with the default bound.
@@ -157,7 +157,7 @@ impl Client {
             let reused = kept.is_some();
             let (mut sender, task) = match kept {
                 Some(kept) => kept,
-                None => connect(self.to, self.from).await?,
+                None => connect(self.to, self.from, self.reset).await?,
             };
             let mut request =
                 Request::builder().method(method).uri(path).header(header::HOST, self.to.to_string());
@@ -199,7 +199,7 @@ pub(crate) async fn stream(
     within: Duration,
 ) -> Result<(Incoming, Task), HttpError> {
     let open = async {
-        let (mut sender, task) = connect(to, None).await?;
+        let (mut sender, task) = connect(to, Place::Here, false).await?;
         let request = Request::builder()
             .uri(path)
             .header(header::HOST, to.to_string())

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use hopcast_protocol::SongName;
+use serde::{Deserialize, Serialize};
 
 /// Bounds of a run. The default is what `hopcast verify` uses.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Options {
     /// Fetch this song only; absent: every song with a manifest.
     pub song: Option<SongName>,

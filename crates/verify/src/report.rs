@@ -78,6 +78,10 @@ pub struct Numbers {
     pub peer_private_max_kb: u64,
     /// What the peer with the largest resident size has in its cache.
     pub peer_cache_bytes: u64,
+    /// The most that a peer's container takes, kernel memory and file pages included, as `docker stats` counts it; absent
+    /// where peers are no containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_container_max_kb: Option<u64>,
     /// Refused attempts to reach a database or more of it than allowed.
     pub isolation_refused: u64,
 }
@@ -161,9 +165,11 @@ impl fmt::Display for Report {
             count(n.sockets_audited, "connection"),
             count(n.isolation_refused, "attempt")
         )?;
+        let container =
+            n.peer_container_max_kb.map_or(String::new(), |kb| format!("; largest container: {kb} kB"));
         writeln!(
             f,
-            "largest peer: {} kB resident, {} kB private, {} bytes of it cached segments",
+            "largest peer: {} kB resident, {} kB private, {} bytes of it cached segments{container}",
             n.peer_rss_max_kb, n.peer_private_max_kb, n.peer_cache_bytes
         )?;
         let verdict = if self.passed { "verified" } else { "NOT verified" };

@@ -62,10 +62,11 @@ pub async fn run(
     numbers.peer_rss_max_kb = largest.rss_kb;
     numbers.peer_private_max_kb = largest.private_kb;
     numbers.peer_cache_bytes = largest.cache_bytes;
+    numbers.peer_container_max_kb = largest.container_kb;
     checks.push(clock.finish(tally));
 
     let clock = Clock::start(isolation::NAME, isolation::CLAIM);
-    let (tally, refused) = isolation::check(&context).await;
+    let (tally, refused) = isolation::check(&context, &songs.songs).await;
     numbers.isolation_refused = refused;
     checks.push(clock.finish(tally));
 

@@ -1,13 +1,12 @@
 //! The songs as their signed manifests describe them, read from the edges and checked with the mesh's public key: the
 //! measure for everything that peers serve.
 
-use std::net::IpAddr;
-
 use hopcast_protocol::{Manifest, PeerName, Sha256, SignedManifest, SongName};
 
 use crate::{
     context::Context,
     database::{self, Session},
+    place::Place,
     target::{DatabaseRole, DatabaseTarget},
 };
 
@@ -56,11 +55,11 @@ pub(crate) fn blobs(manifest: &Manifest) -> Vec<(String, Sha256, u32)> {
     blobs
 }
 
-/// An address from which an edge must let us in: that of one of its gateways. A dead gateway's will do.
-pub(crate) fn gateway_address(context: &Context<'_>, edge: &DatabaseTarget) -> Option<IpAddr> {
+/// One of an edge's gateways, and the place from which the edge must let it in. A dead gateway will do where its place
+/// outlives it.
+pub(crate) fn gateway<'a>(context: &Context<'a>, edge: &DatabaseTarget) -> Option<(&'a PeerName, Place)> {
     let plan = context.target.plan.edges.iter().find(|planned| planned.name == edge.name)?;
-    let address = |name: &PeerName| context.running(name.as_str()).map(|peer| peer.endpoint.ip());
-    plan.peers.iter().find_map(address)
+    plan.peers.iter().find_map(|name| Some((name, context.place(context.running(name.as_str())?)?)))
 }
 
 /// The edges of the target.

@@ -1,15 +1,16 @@
 //! What is to be verified: the plan, the secret, and where everything runs.
 //!
-//! The caller takes it from its backend's status; nothing here asks an engine. Addresses are those under which this
-//! process reaches them.
+//! The caller takes it from its backend's status; nothing here asks an engine. Addresses are those under which the process
+//! that verifies reaches them, which need not be the caller's: a target can be serialised (it holds a secret then).
 
 use std::net::SocketAddr;
 
 use hopcast_protocol::{DatabaseName, MeshSecret, PeerName};
 use hopcast_topology::Plan;
+use serde::{Deserialize, Serialize};
 
 /// A running mesh.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Target {
     /// What it should be.
     pub plan: Plan,
@@ -17,6 +18,8 @@ pub struct Target {
     pub secret: MeshSecret,
     /// `local`, `docker`, ...; stands in the report.
     pub backend: String,
+    /// What keeps its processes apart.
+    pub separation: Separation,
     /// The signalling server's HTTP address.
     pub signalling: SocketAddr,
     /// The door, where there is one. A peer that dials it goes round the mesh.
@@ -31,19 +34,30 @@ pub struct Target {
     pub memory_cap: u64,
 }
 
+/// What keeps the processes of a mesh apart, and so where a cheat would come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Separation {
+    /// All have one network and share its socket table: each peer has a loopback address of its own, to which any process
+    /// can bind. Databases refuse strangers by their access rules.
+    Addresses,
+    /// Each process has a network namespace and a control group of its own (a container). Strangers do not even reach a
+    /// database. To look at them takes the right to enter their namespaces.
+    Namespaces,
+}
+
 /// One peer's process.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PeerTarget {
     /// The peer.
     pub name: PeerName,
-    /// Where it listens; locally it dials from that address too.
+    /// Where it listens; it dials its neighbours from that address too.
     pub endpoint: SocketAddr,
     /// Its process; absent where it does not run.
     pub pid: Option<u32>,
 }
 
 /// What a process of the mesh, other than a peer, is there for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProcessRole {
     /// The signalling server. The door is a part of it, so its connections to peers are players' connections.
     Signalling,
@@ -54,7 +68,7 @@ pub enum ProcessRole {
 }
 
 /// A process of the mesh other than a peer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProcessTarget {
     /// Its process id.
     pub pid: u32,
@@ -65,7 +79,7 @@ pub struct ProcessTarget {
 }
 
 /// Which database it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DatabaseRole {
     /// No peer may reach it.
     Origin,
@@ -74,7 +88,7 @@ pub enum DatabaseRole {
 }
 
 /// One database.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DatabaseTarget {
     /// As in the plan.
     pub name: DatabaseName,

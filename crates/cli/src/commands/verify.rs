@@ -6,7 +6,7 @@ use clap::Args;
 use hopcast_deploy::{NodeRole, Status};
 use hopcast_protocol::SongName;
 use hopcast_verify::{
-    DatabaseRole, DatabaseTarget, Options, PeerTarget, ProcessRole, ProcessTarget, Report, Target,
+    DatabaseRole, DatabaseTarget, Options, PeerTarget, ProcessRole, ProcessTarget, Report, Separation, Target,
 };
 
 use crate::{
@@ -88,6 +88,7 @@ fn target(running: Running, status: &Status) -> Target {
     Target {
         secret: access.secret,
         backend: backend.name().to_owned(),
+        separation: Separation::Addresses,
         signalling: access.signalling,
         door: access.door,
         peers,

@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    task::spawn_blocking,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::{task::spawn_blocking, time::Instant};
 
 use crate::{audit::sample::Auditor, context::Context, http::Task, report::Tally};
 
@@ -23,7 +20,7 @@ pub(crate) const NAME: &str = "sockets";
 pub(crate) const CLAIM: &str =
     "no process of the mesh has a connection that the plan does not allow, during and after the traffic";
 
-/// How often the tables are read.
+/// Pause between two looks at the tables; longer where a look takes longer than this, so that looking takes half a core at most.
 const EVERY: Duration = Duration::from_millis(200);
 
 /// A running audit.
@@ -46,14 +43,14 @@ impl Audit {
         drop(spawn_blocking(move || sample(&shared)).await);
         let shared = Arc::clone(&auditor);
         let sampler = Task(tokio::spawn(async move {
-            let mut tick = interval(EVERY);
-            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut pause = EVERY;
             loop {
-                tick.tick().await;
-                let shared = Arc::clone(&shared);
+                tokio::time::sleep(pause).await;
+                let (shared, began) = (Arc::clone(&shared), Instant::now());
                 if spawn_blocking(move || sample(&shared)).await.is_err() {
                     return;
                 }
+                pause = began.elapsed().max(EVERY);
             }
         }));
         Self { auditor, sampler }

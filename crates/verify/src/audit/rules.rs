@@ -3,7 +3,7 @@
 //! A process of a peer may dial: its neighbours, the signalling server, the edges it is a gateway of, itself. It may be
 //! dialled by its neighbours and by players. The address that a connection comes from proves nothing (a cheat need not bind to
 //! its own), so a connection is judged by the process that holds it; only where no process of the mesh does (closed ones,
-//! strangers) by its addresses.
+//! strangers) by its addresses. In a container's own namespace there are no strangers: everything there is the container's.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -87,12 +87,13 @@ impl Rules {
     pub(crate) fn judge(&self, socket: &Socket, owner: Option<&Owner>) -> Option<String> {
         match (socket.state, owner) {
             (State::Listen, _) | (State::Connection, Some(Owner::Player)) => None,
-            (State::Connection, Some(Owner::Peer(peer))) => self.peers_own(socket, *peer),
-            (State::Connection, Some(Owner::Database(name))) => {
+            // One that is closed has an owner only where a whole namespace has.
+            (_, Some(Owner::Peer(peer))) => self.peers_own(socket, *peer),
+            (_, Some(Owner::Database(name))) => {
                 let to = self.endpoints.get(&socket.remote)?;
                 Some(format!("the database {name} has dialled {}", self.names[*to]))
             }
-            (State::Connection | State::TimeWait, _) => self.by_address(socket),
+            (_, _) => self.by_address(socket),
         }
     }
 
@@ -149,7 +150,7 @@ impl Rules {
         let ours = |address: &SocketAddr| self.addresses.contains_key(&address.ip());
         match socket.state {
             State::Listen => false,
-            State::Connection if matches!(owner, Some(Owner::Peer(_) | Owner::Database(_))) => true,
+            _ if matches!(owner, Some(Owner::Peer(_) | Owner::Database(_))) => true,
             State::Connection | State::TimeWait => ours(&socket.local) && ours(&socket.remote),
         }
     }
@@ -231,6 +232,19 @@ mod tests {
         let foreign = socket(port(at(1), 40_000), at(4), State::Connection);
         assert!(rules.judge(&foreign, None).is_some());
         assert_eq!(rules.judge(&foreign, Some(&Owner::Player)), None);
+    }
+
+    #[test]
+    fn a_closed_connection_in_a_peers_own_namespace_is_the_peers() {
+        let (rules, at) = rules();
+        // To another address of peer-4's container, of which the addresses alone say nothing.
+        let other: SocketAddr = "10.77.132.4:8080".parse().unwrap();
+        let closed = socket(port(at(1), 40_000), other, State::TimeWait);
+        assert_eq!(rules.judge(&closed, None), None);
+        assert!(rules.judge(&closed, Some(&Owner::Peer(0))).unwrap().contains("nothing in the plan"));
+        let with_neighbour = socket(port(at(1), 40_000), at(2), State::TimeWait);
+        assert_eq!(rules.judge(&with_neighbour, Some(&Owner::Peer(0))), None);
+        assert!(rules.concerns(&closed, Some(&Owner::Peer(0))));
     }
 
     #[test]

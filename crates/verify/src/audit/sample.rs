@@ -14,7 +14,7 @@ use crate::{
         owners::{self, Unreadable},
         sockets::{self, Socket, State},
     },
-    target::{ProcessRole, Target},
+    target::{ProcessRole, Separation, Target},
 };
 
 /// Most connections that are remembered as seen; beyond it they are still judged.
@@ -23,6 +23,7 @@ const REMEMBERED: usize = 1 << 20;
 /// What all samples of one run found.
 pub(crate) struct Auditor {
     rules: Rules,
+    separation: Separation,
     /// The mesh's processes, with a name for errors; whether one may be gone.
     roots: HashMap<u32, (Owner, String, bool)>,
     /// Connections that were closed before the audit began.
@@ -56,7 +57,7 @@ impl Auditor {
         }
         roots.insert(std::process::id(), (Owner::Player, "verify".to_owned(), false));
         let (before, seen, violations) = (None, HashSet::new(), BTreeSet::new());
-        Self { rules, roots, before, seen, violations, unreadable }
+        Self { rules, separation: target.separation, roots, before, seen, violations, unreadable }
     }
 
     pub(crate) fn connections(&self) -> u64 {
@@ -75,17 +76,20 @@ impl Auditor {
     pub(crate) fn sample(&mut self) {
         let sockets = self.sockets();
         let owners = self.owners();
-        let closed = |socket: &&Socket| socket.inode == 0;
+        let closed = |(socket, _): &&(Socket, Option<Owner>)| socket.inode == 0;
         let before = match &self.before {
             Some(before) => before,
-            None => self.before.insert(sockets.iter().filter(closed).map(|s| (s.local, s.remote)).collect()),
+            None => {
+                self.before.insert(sockets.iter().filter(closed).map(|(s, _)| (s.local, s.remote)).collect())
+            }
         };
-        for socket in &sockets {
+        for (socket, host) in &sockets {
             let ends = (socket.local, socket.remote);
             if socket.inode == 0 && before.contains(&ends) {
                 continue;
             }
             let owner = if socket.state == State::TimeWait { None } else { owners.get(&socket.inode) };
+            let owner = owner.or(host.as_ref());
             if self.rules.concerns(socket, owner) && self.seen.len() < REMEMBERED {
                 self.seen.insert(ends);
             }
@@ -101,23 +105,38 @@ impl Auditor {
         }
     }
 
-    /// All sockets of all namespaces in which the mesh has a process.
-    fn sockets(&mut self) -> Vec<Socket> {
+    /// All sockets of all namespaces in which the mesh has a process, and whose namespace it is: what nobody else holds in a
+    /// peer's own namespace is that peer's, whichever process of its container it belongs to or did.
+    fn sockets(&mut self) -> Vec<(Socket, Option<Owner>)> {
         let mut namespaces: HashMap<PathBuf, u32> = HashMap::new();
         let mut errors = Vec::new();
         for (&pid, (_, name, may_be_gone)) in &self.roots {
             match owners::namespace(pid) {
-                Ok(namespace) => _ = namespaces.entry(namespace).or_insert(pid),
+                Ok(namespace) => {
+                    let first = *namespaces.entry(namespace).or_insert(pid);
+                    if first != pid && self.separation == Separation::Namespaces {
+                        let other = &self.roots[&first].1;
+                        self.violations.insert(format!("{name} and {other} share one network"));
+                    }
+                }
                 Err(error) => errors.push((name.clone(), *may_be_gone, error)),
             }
         }
         let mut sockets = Vec::new();
         for pid in namespaces.into_values() {
+            let host = match (&self.roots[&pid].0, self.separation) {
+                (owner @ (Owner::Peer(_) | Owner::Database(_)), Separation::Namespaces) => {
+                    Some(owner.clone())
+                }
+                _ => None,
+            };
             match owners::tables(pid) {
                 Ok(tables) => {
                     for table in tables {
                         match sockets::parse(&table) {
-                            Ok(found) => sockets.extend(found),
+                            Ok(found) => {
+                                sockets.extend(found.into_iter().map(|socket| (socket, host.clone())));
+                            }
                             Err(why) => _ = self.unreadable.insert(why),
                         }
                     }

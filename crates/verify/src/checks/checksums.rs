@@ -14,7 +14,7 @@ use crate::{
     database::{self, Session},
     graph::Sequence,
     report::Tally,
-    songs::{blobs, edges, gateway_address, manifests, wanted},
+    songs::{blobs, edges, gateway, manifests, wanted},
     target::DatabaseTarget,
 };
 
@@ -30,13 +30,13 @@ type Songs = BTreeMap<SongName, Manifest>;
 
 /// What one edge has, and what is wrong with it.
 async fn read(context: &Context<'_>, edge: &DatabaseTarget) -> (Option<Session>, Songs, Vec<String>) {
-    let Some(from) = gateway_address(context, edge) else {
+    let Some((who, from)) = gateway(context, edge) else {
         return (None, Songs::new(), vec![format!("{} has no gateway", edge.name)]);
     };
     let session = match database::open_as_gateway(context.target, edge, from).await {
         Ok(session) => session,
         Err(closed) => {
-            let why = format!("{} refuses its own gateway at {from}: {}", edge.name, closed.text());
+            let why = format!("{} refuses its own gateway {who} {from}: {}", edge.name, closed.text());
             return (None, Songs::new(), vec![why]);
         }
     };

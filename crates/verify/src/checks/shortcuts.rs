@@ -11,7 +11,8 @@
 //! | a live route, the right key, the wrong previous hop | 421 |
 //! | a retired route | 421 |
 //!
-//! Beside these five: a player's request from another peer's address, 403.
+//! Beside these five: a player's request from another peer's address, 403. All of it comes from the place of the peer that
+//! would cheat, so that a hop which looks at addresses alone is not taken for one that looks at keys.
 
 use std::{
     collections::HashSet,
@@ -77,7 +78,7 @@ struct Hop {
     previous: PeerName,
 }
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
@@ -85,6 +86,7 @@ struct Attempts<'a> {
     context: &'a Context<'a>,
     events: &'a Events,
     hop: &'a Hop,
+    /// From the previous hop's place.
     client: Client,
 }
 
@@ -93,16 +95,32 @@ impl Attempts<'_> {
         self.context.target.secret.link_key(a, b)
     }
 
+    /// A client that dials the victim from a peer's place.
+    fn client(context: &Context<'_>, victim: &PeerName, from: &PeerName) -> Result<Client, String> {
+        let to = context.endpoint(victim.as_str()).ok_or_else(|| format!("{victim} is dead"))?;
+        let place = context.running(from.as_str()).and_then(|peer| context.place(peer));
+        Ok(Client::from(to, place.ok_or_else(|| format!("{from} has no process"))?))
+    }
+
     /// A relay request, signed or not; the first byte of the content is enough.
     async fn ask(&mut self, route: &str, sender: Option<(&PeerName, LinkKey)>) -> Result<u16, String> {
+        Self::ask_with(&mut self.client, &self.hop.content, route, sender).await
+    }
+
+    async fn ask_with(
+        client: &mut Client,
+        content: &str,
+        route: &str,
+        sender: Option<(&PeerName, LinkKey)>,
+    ) -> Result<u16, String> {
         const RANGE: &str = "bytes=0-0";
-        let path = format!("/relay/{route}/{}", self.hop.content);
+        let path = format!("/relay/{route}/{content}");
         let signature = sender.map(|(peer, key)| RelayAuth::sign(&key, "GET", &path, RANGE, peer, now()));
         let mut headers = vec![("range", RANGE)];
         if let Some(signature) = &signature {
             headers.push(("authorization", signature));
         }
-        let answer = self.client.send("GET", &path, &headers, 1 << 20, REFUSAL).await;
+        let answer = client.send("GET", &path, &headers, 1 << 20, REFUSAL).await;
         Ok(answer.map_err(|error| error.to_string())?.status.as_u16())
     }
 
@@ -158,7 +176,14 @@ impl Attempts<'_> {
         results.push((Kind::NeverBroadcast, self.expect("a route that was never broadcast", 421, got)));
         if let Some(other) = self.other_neighbor() {
             let key = self.key(&other, &victim);
-            let got = self.ask(route, Some((&other, key))).await;
+            // Where the other is dead, its key and the previous hop's place must do.
+            let own = if self.context.dead.contains(&other) { &previous } else { &other };
+            let got = match Self::client(self.context, &victim, own) {
+                Ok(mut client) => {
+                    Self::ask_with(&mut client, &self.hop.content, route, Some((&other, key))).await
+                }
+                Err(why) => Err(why),
+            };
             let what = format!("the wrong previous hop {other}");
             results.push((Kind::WrongHop, self.expect(&what, 421, got)));
         }
@@ -205,9 +230,8 @@ impl Attempts<'_> {
     /// A player's request that comes from a neighbour's address.
     async fn as_a_player(&self, song: &Manifest) -> Result<(), String> {
         let Hop { victim, previous, .. } = self.hop;
-        let peers = (self.context.endpoint(victim.as_str()), self.context.endpoint(previous.as_str()));
-        let (Some(to), Some(from)) = peers else { return Ok(()) };
-        let answer = Client::from(to, from.ip()).get(&playlist::master(&song.song), REFUSAL).await;
+        let Ok(mut client) = Self::client(self.context, victim, previous) else { return Ok(()) };
+        let answer = client.get(&playlist::master(&song.song), REFUSAL).await;
         let got = answer.map(|answer| answer.status.as_u16()).map_err(|error| error.to_string());
         self.expect(&format!("a player's request from {previous}'s address"), 403, got)
     }
@@ -273,8 +297,8 @@ async fn attempt(
     hop: &Hop,
     song: Option<&Manifest>,
 ) -> Result<Vec<(Kind, Result<(), String>)>, String> {
-    let to = context.endpoint(hop.victim.as_str()).ok_or("is dead")?;
-    let mut attempts = Attempts { context, events, hop, client: Client::new(to) };
+    let client = Attempts::client(context, &hop.victim, &hop.previous)?;
+    let mut attempts = Attempts { context, events, hop, client };
     let served = attempts.served().await;
     if !matches!(served, Ok(200 | 206)) {
         // The route may have idled out, or its holder dropped the content: no basis for an attempt.

@@ -7,7 +7,9 @@ pub(crate) mod fake;
 use hopcast_protocol::MeshSecret;
 use hopcast_topology::{Env, Plan, Source, load};
 
-use crate::target::{DatabaseRole, DatabaseTarget, PeerTarget, ProcessRole, ProcessTarget, Target};
+use crate::target::{
+    DatabaseRole, DatabaseTarget, PeerTarget, ProcessRole, ProcessTarget, Separation, Target,
+};
 
 /// A ring of `count` peers.
 fn plan(block: u8, count: u32) -> Plan {
@@ -66,6 +68,7 @@ pub(crate) fn target_in(block: u8, count: u32) -> Target {
     Target {
         secret: MeshSecret([5; 32]),
         backend: "test".into(),
+        separation: Separation::Addresses,
         signalling: plan.signalling.local,
         door: Some(plan.local.door),
         peers: plan.peers.iter().map(peer).collect(),

@@ -20,7 +20,7 @@ use hopcast_deploy::{Access, Backend as _, Fault, Local, NodeRole, State};
 use hopcast_protocol::{DatabaseAccess, MeshName};
 use hopcast_topology::{Env, Plan, Source, load};
 use hopcast_verify::{
-    DatabaseRole, DatabaseTarget, Options, PeerTarget, ProcessRole, ProcessTarget, Report, Target,
+    DatabaseRole, DatabaseTarget, Options, PeerTarget, ProcessRole, ProcessTarget, Report, Separation, Target,
 };
 use rogue::{Cheat, Orders, Rogue};
 use tempfile::TempDir;
@@ -158,6 +158,7 @@ impl Mesh {
             plan: plan.clone(),
             secret: self.access.secret.clone(),
             backend: status.backend.clone(),
+            separation: Separation::Addresses,
             signalling: self.access.signalling,
             door: self.access.door,
             peers: plan.peers.iter().map(peer).collect(),
