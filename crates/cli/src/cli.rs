@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     commands::{
-        bench, check, completions, doctor, down, fetch, graph, image, init, keeper, logs, path, plan, schema,
-        songs, status, up, verify,
+        bench, check, completions, doctor, down, fetch, graph, image, init, keeper, logs, path, pipe, plan,
+        probe, schema, songs, status, up, verify,
     },
     context::Context,
     exit,
@@ -114,6 +114,12 @@ pub(crate) enum Command {
     /// Keeps the processes of a mesh; `up` starts it
     #[command(hide = true)]
     Keeper(keeper::Arguments),
+    /// Leads to the databases of a Docker mesh, from inside it; who needs them starts it
+    #[command(hide = true)]
+    Pipe(pipe::Arguments),
+    /// Tests a Docker mesh from inside the engine; `verify` starts it
+    #[command(hide = true)]
+    Probe,
 }
 
 /// Does what was asked for; the code that the program ends with.
@@ -153,5 +159,7 @@ pub(crate) async fn run(context: &mut Context, global: Global, command: Command)
         Command::Bench(with) => call!(bench::run, with).map(done),
         Command::Completions(arguments) => completions::run(&context.out, &arguments).map(done),
         Command::Keeper(arguments) => keeper::run(arguments).await.map(done),
+        Command::Pipe(arguments) => pipe::run(arguments).await.map(done),
+        Command::Probe => probe::run().await.map(done),
     }
 }

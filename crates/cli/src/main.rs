@@ -7,6 +7,7 @@ mod exit;
 mod graph;
 mod hops;
 mod http;
+mod interrupt;
 mod location;
 mod output;
 mod player;

@@ -1,8 +1,10 @@
 //! How who operates a mesh reaches its parts. It holds secrets: never printed, never in an answer of a command.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use hopcast_protocol::{DatabaseAccess, MeshSecret};
+
+use crate::docker::tunnel::Tunnel;
 
 /// The operator's keys and addresses, as seen from this machine.
 #[derive(Debug, Clone)]
@@ -17,4 +19,16 @@ pub struct Access {
     pub signalling: SocketAddr,
     /// The door.
     pub door: Option<SocketAddr>,
+    /// What holds the way to the databases open, where they can't be reached without ([`crate::Backend::open`]). The last of
+    /// its owners closes it.
+    pub way: Option<Arc<Tunnel>>,
+}
+
+impl Access {
+    /// Closes the way to the databases and waits for its end, unless somebody else still uses it.
+    pub async fn close(self) {
+        if let Some(tunnel) = self.way.and_then(Arc::into_inner) {
+            tunnel.close().await;
+        }
+    }
 }

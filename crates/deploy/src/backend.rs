@@ -57,6 +57,25 @@ pub trait Backend: Send + Sync {
     /// How the operator reaches the parts of a running mesh.
     fn access(&self) -> Job<'_, Access>;
 
+    /// The same, with the databases within reach as long as the answer lives.
+    fn open(&self) -> Job<'_, Access> {
+        self.access()
+    }
+
+    /// Runs the program `hopcast` with these arguments where it sees every process and network of the running mesh. `input`
+    /// stands first on its standard input, which then stays open as long as this is not dropped; `line` takes what it says,
+    /// line by line. The answer is the end of what it said on its standard error; `None` where this process sees all of it
+    /// itself, and nothing was run.
+    fn outside<'a>(
+        &'a self,
+        arguments: &'a [&'a str],
+        input: Vec<u8>,
+        line: &'a mut (dyn FnMut(&str) + Send),
+    ) -> Job<'a, Option<String>> {
+        let _ = (arguments, input, line);
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Where a player on this machine reaches a peer.
     fn endpoint(&self, peer: &plan::Peer) -> SocketAddr;
 

@@ -12,6 +12,7 @@
 //! | [`body`], [`nodes`], [`files`] | an object in the engine's words, requests for one object, files that nodes read |
 //! | [`image`] | the three images, without a registry |
 //! | [`tunnel`] | SQL from this machine to databases that only their own networks reach |
+//! | [`pipe`] | its inner end, in a helper container |
 //! | [`doctor`] | what the engine and this machine lack for a plan |
 
 mod apply;
@@ -23,10 +24,13 @@ pub mod doctor;
 pub mod engine;
 mod faults;
 pub mod files;
+mod helper;
 pub mod image;
+mod inside;
 pub mod labels;
 mod logs;
 pub mod nodes;
+pub mod pipe;
 pub mod place;
 pub mod present;
 mod status;
@@ -100,6 +104,7 @@ impl Docker {
             edges: plan.edges.iter().map(|edge| database(&edge.name, edge.docker_origin.into())).collect(),
             signalling: place::published(plan.signalling.local),
             door: Some(place::published(plan.local.door)),
+            way: None,
         })
     }
 
@@ -178,6 +183,25 @@ impl Backend for Docker {
         Box::pin(async move {
             let plan = self.plan().await?.ok_or_else(|| Error::NotRunning(self.state.mesh().clone()))?;
             self.access_of(&plan).await
+        })
+    }
+
+    fn open(&self) -> Job<'_, Access> {
+        Box::pin(async move {
+            let plan = self.plan().await?.ok_or_else(|| Error::NotRunning(self.state.mesh().clone()))?;
+            self.open_to(&plan).await
+        })
+    }
+
+    fn outside<'a>(
+        &'a self,
+        arguments: &'a [&'a str],
+        input: Vec<u8>,
+        line: &'a mut (dyn FnMut(&str) + Send),
+    ) -> Job<'a, Option<String>> {
+        Box::pin(async move {
+            let plan = self.plan().await?.ok_or_else(|| Error::NotRunning(self.state.mesh().clone()))?;
+            self.run_outside(&plan, arguments, input, line).await.map(Some)
         })
     }
 

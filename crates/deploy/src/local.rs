@@ -81,6 +81,7 @@ fn access(state: &State, desired: &Desired) -> Result<Access, Error> {
         edges: databases.collect(),
         signalling: reachable(plan.signalling.local),
         door: Some(reachable(plan.local.door)),
+        way: None,
     })
 }
 

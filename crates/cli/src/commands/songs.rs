@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
+use hopcast_deploy::Backend;
 use hopcast_protocol::{RoomName, SongName};
 use hopcast_store::{Admin, Ingested, Prepared, SongSummary};
 use hopcast_topology::Plan;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use crate::{
     context::{Context, Running, Which},
     exit::{self, Failure},
+    interrupt::until_signal,
     output::{bytes, count, table},
     progress::Progress,
 };
@@ -66,7 +68,7 @@ pub(crate) async fn ingest(context: &Context, arguments: &IngestArguments) -> an
         let message = format!("there is no file or folder {}", arguments.path.display());
         return Err(Failure::new(exit::NO_INPUT, message).into());
     }
-    let Running { plan, access, .. } = context.must_run(&arguments.which).await?;
+    let Running { plan, access, backend } = context.must_run(&arguments.which).await?;
     let song = match &arguments.song {
         Some(song) => song.clone(),
         None => name_of(&arguments.path)?,
@@ -85,9 +87,11 @@ pub(crate) async fn ingest(context: &Context, arguments: &IngestArguments) -> an
     for warning in prepared.warnings() {
         progress.note(&format!("warning: {warning}"));
     }
-    let mut origin = Admin::connect(&access.origin).await?;
     let key = access.secret.manifest_key();
-    let ingested = hopcast_store::ingest(&mut origin, &prepared, &rooms, &key, tell).await?;
+    let ingested = at_origin(&*backend, async |origin| {
+        Ok(hopcast_store::ingest(origin, &prepared, &rooms, &key, tell).await?)
+    })
+    .await?;
     drop(progress);
 
     let (result, revision) = match ingested {
@@ -121,6 +125,24 @@ pub(crate) async fn ingest(context: &Context, arguments: &IngestArguments) -> an
     })
 }
 
+/// Does the work at the origin, as its owner. A signal ends the way there in order.
+async fn at_origin<T>(
+    backend: &dyn Backend,
+    work: impl AsyncFnOnce(&mut Admin) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    until_signal(backend, async {
+        let access = backend.open().await?;
+        let done = async {
+            let mut origin = Admin::connect(&access.origin).await?;
+            work(&mut origin).await
+        };
+        let done = done.await;
+        access.close().await;
+        done
+    })
+    .await
+}
+
 fn name_of(path: &std::path::Path) -> anyhow::Result<SongName> {
     // `.` and `..` have a name only once they are resolved.
     let whole = path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
@@ -144,8 +166,8 @@ fn rooms(plan: &Plan, named: &[RoomName]) -> anyhow::Result<Vec<RoomName>> {
 }
 
 pub(crate) async fn list(context: &Context, arguments: &ListArguments) -> anyhow::Result<()> {
-    let Running { access, .. } = context.must_run(&arguments.which).await?;
-    let songs = Admin::connect(&access.origin).await?.songs().await?;
+    let Running { backend, .. } = context.must_run(&arguments.which).await?;
+    let songs = at_origin(&*backend, async |origin| Ok(origin.songs().await?)).await?;
     if songs.is_empty() {
         context.out.line("no songs; `hopcast ingest FILE` stores one");
     }
@@ -167,11 +189,18 @@ fn row(song: &SongSummary) -> [String; 5] {
 }
 
 pub(crate) async fn remove(context: &Context, arguments: &RemoveArguments) -> anyhow::Result<()> {
-    let Running { access, plan, .. } = context.must_run(&arguments.which).await?;
-    let mut origin = Admin::connect(&access.origin).await?;
+    let Running { backend, plan, .. } = context.must_run(&arguments.which).await?;
     let (mut removed, mut missing) = (Vec::new(), Vec::new());
-    for song in &arguments.songs {
-        if origin.remove(song).await? {
+    let remove = async |origin: &mut Admin| {
+        let mut found = Vec::new();
+        for song in &arguments.songs {
+            found.push(origin.remove(song).await?);
+        }
+        Ok(found)
+    };
+    let found = at_origin(&*backend, remove).await?;
+    for (song, found) in arguments.songs.iter().zip(found) {
+        if found {
             context.out.line(format_args!("song {song} is removed"));
             if plan.songs.iter().any(|listed| listed.name == *song) {
                 context.out.note(format_args!(
