@@ -62,22 +62,32 @@ async fn fault_01_a_slow_reader_is_dropped_and_holds_up_nobody() {
     let mut settings = open_settings();
     settings.limits.outbox.frames = 64;
     let server = Running::with(&settings).await;
+    let long = "x".repeat(60);
     let mut asker = server.original("a", "rock").await;
-    let mut stuck = server.original("stuck", "rock").await;
-    asker.announce("a", "rock", &["stuck"]).await;
-    // `stuck` never reads. Each path that `a` asks for goes to both of them; the sockets' buffers fill, then the queue.
+    let mut stuck = server.original(&long, "rock").await;
+    asker.announce("a", "rock", &[&long]).await;
+    // `stuck` never reads. Each path that `a` asks for goes to both of them; the sockets' buffers fill, then the queue, well
+    // before it has been silent for too long: so several at a time.
     let mut answered = 0_u32;
-    loop {
-        let answer = asker.ask("stuck").await;
-        if answer["type"] == "error" {
-            assert_eq!(answer["code"], "unknown_peer", "{answer}");
-            break;
+    'dropped: loop {
+        for _ in 0..16 {
+            asker.send(&json!({"type": "request_path", "target": long})).await;
         }
-        assert_eq!(answer["path"], json!(["a", "stuck"]));
-        answered += 1;
+        for _ in 0..16 {
+            let answer = asker.message().await;
+            if answer["type"] == "error" {
+                assert_eq!(answer["code"], "unknown_peer", "{answer}");
+                break 'dropped;
+            }
+            assert_eq!(answer["path"], json!(["a", long]));
+        }
+        answered += 16;
         assert!(answered < 10_000_000, "the slow reader is never dropped");
     }
-    assert!(server.get("/metrics").await.1.contains("connections_cut_total{reason=\"slow\"} 1"));
+    assert!(
+        server.get("/metrics").await.1.contains("connections_cut_total{reason=\"slow\"} 1"),
+        "after {answered}"
+    );
     // And everyone else is served as before.
     let mut other = server.original("b", "rock").await;
     other.announce("b", "rock", &["a"]).await;
