@@ -86,7 +86,7 @@ impl Docker {
     }
 
     /// How the operator reaches the mesh of this plan.
-    async fn access_to(&self, plan: &Plan, secret: &MeshSecret) -> Result<Access, Error> {
+    fn access_to(&self, plan: &Plan, secret: &MeshSecret) -> Result<Access, Error> {
         let password = databases::superuser_password(plan, secret)?;
         let database = |name: &hopcast_protocol::DatabaseName, host: std::net::IpAddr| {
             hopcast_protocol::DatabaseAccess {
@@ -109,9 +109,9 @@ impl Docker {
     }
 
     /// The same, with the secret of the state directory.
-    async fn access_of(&self, plan: &Plan) -> Result<Access, Error> {
+    fn access_of(&self, plan: &Plan) -> Result<Access, Error> {
         let secret = self.state.secret()?.ok_or_else(|| no_secret(self.state.mesh()))?;
-        self.access_to(plan, &secret).await
+        self.access_to(plan, &secret)
     }
 }
 
@@ -182,7 +182,7 @@ impl Backend for Docker {
     fn access(&self) -> Job<'_, Access> {
         Box::pin(async move {
             let plan = self.plan().await?.ok_or_else(|| Error::NotRunning(self.state.mesh().clone()))?;
-            self.access_of(&plan).await
+            self.access_of(&plan)
         })
     }
 

@@ -107,7 +107,7 @@ pub(super) async fn run(
         ready::wait(plan, server, progress, || job.dead(|_| true)).await
     };
     let data = async {
-        let access = docker.access_to(plan, &secret).await?;
+        let access = docker.access_to(plan, &secret)?;
         job.listening(&access).await?;
         let mut databases = databases::set_up(plan, &access, plan.origin.docker.address).await?;
         let songs = databases.ingest(plan, &access.secret, progress).await?;
@@ -116,7 +116,7 @@ pub(super) async fn run(
     };
     let (songs, ()) = tokio::try_join!(data, rest)?;
     files.sweep(&wanted)?;
-    Ok(Applied { changes: Changes { new_secret, songs, ..diff.changes(&wanted) }, session: None })
+    Ok(Applied { changes: Changes { songs, new_secret, ..diff.changes(&wanted) }, session: None })
 }
 
 /// The plan's images, without knowing what is in them.

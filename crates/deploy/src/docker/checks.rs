@@ -1,6 +1,6 @@
 //! What is in the way: names and addresses of others, looked at before anything is made.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use hopcast_protocol::MeshName;
 
@@ -32,9 +32,9 @@ fn owner(label: &Label) -> String {
 /// Nothing of others has a name that this mesh needs, and no two of its own parts share one.
 pub fn names(wanted: &Wanted, present: &Present) -> Result<(), Error> {
     let mesh = &wanted.mesh;
-    let mut seen = HashMap::new();
+    let mut seen = HashSet::new();
     for node in &wanted.nodes {
-        if seen.insert(&node.name, ()).is_some() {
+        if !seen.insert(&node.name) {
             return Err(Error::State(format!(
                 "two nodes of mesh {mesh} are called {}: rename one in the topology file (`signalling` is taken)",
                 node.name

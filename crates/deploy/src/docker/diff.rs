@@ -67,6 +67,7 @@ impl Diff {
 
 /// Compares. `stale` are the nodes whose files are not what they should be; `only`, where it is not empty, are the
 /// nodes that are made anew, and all that is touched.
+#[expect(clippy::implicit_hasher, reason = "one caller, whose map is the standard library's")]
 pub fn diff(wanted: &Wanted, present: &Present, stale: &HashMap<String, Stale>, only: &[String]) -> Diff {
     let mut diff = Diff::default();
     let mesh = &wanted.mesh;

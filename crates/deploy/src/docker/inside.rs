@@ -14,7 +14,7 @@ use crate::{Access, Error};
 impl Docker {
     /// How the operator reaches the mesh of this plan, with an open way to the databases from inside their network.
     pub(super) async fn open_to(&self, plan: &Plan) -> Result<Access, Error> {
-        let mut access = self.access_of(plan).await?;
+        let mut access = self.access_of(plan)?;
         let engine = self.engine().await?;
         let tunnel = Tunnel::open(engine, self.state(), plan, &plan.docker.signalling_image).await?;
         for database in std::iter::once(&mut access.origin).chain(&mut access.edges) {

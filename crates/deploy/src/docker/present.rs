@@ -175,6 +175,7 @@ impl Present {
 }
 
 /// Containers, dead ones too, that pass a filter.
+#[expect(clippy::implicit_hasher, reason = "filters are what the engine's client takes")]
 pub async fn containers(
     engine: &Engine,
     filters: HashMap<String, Vec<String>>,

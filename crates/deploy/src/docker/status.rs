@@ -22,9 +22,6 @@ use super::{
 };
 use crate::{Error, NodeRole, NodeState, NodeStatus, Status, databases, graph, ready};
 
-/// How long the databases may take to answer.
-const DATABASES: Duration = Duration::from_secs(5);
-
 pub(super) async fn run(docker: &Docker) -> Result<Status, Error> {
     let mesh = docker.state().mesh().clone();
     let mut status = Status {
@@ -67,17 +64,10 @@ pub(super) async fn run(docker: &Docker) -> Result<Status, Error> {
 }
 
 async fn replication(docker: &Docker, plan: &Plan) -> Vec<crate::Replication> {
-    let access = match tokio::time::timeout(DATABASES, docker.access_of(plan)).await {
-        Ok(Ok(access)) => access,
-        Ok(Err(error)) => return databases::no_replication(plan, &error.to_string()),
-        Err(_) => {
-            return databases::no_replication(
-                plan,
-                &format!("no way to the databases within {} s", DATABASES.as_secs()),
-            );
-        }
-    };
-    databases::replication(plan, &access).await
+    match docker.access_of(plan) {
+        Ok(access) => databases::replication(plan, &access).await,
+        Err(error) => databases::no_replication(plan, &error.to_string()),
+    }
 }
 
 fn role(container: &Container) -> Option<NodeRole> {

@@ -162,7 +162,7 @@ fn ip(address: SocketAddr) -> Ipv4Addr {
 }
 
 fn node(
-    name: impl ToString,
+    name: &impl ToString,
     role: Role,
     container: Container,
     files: BTreeMap<&'static str, Vec<u8>>,
@@ -227,7 +227,7 @@ fn signalling(plan: &Plan, secret: &MeshSecret, images: &Images) -> Node {
         ports: local.map(|(local, port)| (place::published(local), port)).to_vec(),
         ..program(&images.signalling, SIGNALLING_MEMORY)
     };
-    node(SIGNALLING, Role::Signalling, container, config(&render::signalling(plan, secret, &Containers)))
+    node(&SIGNALLING, Role::Signalling, container, config(&render::signalling(plan, secret, &Containers)))
 }
 
 fn databases(plan: &Plan, password: &str, images: &Images) -> Vec<Node> {

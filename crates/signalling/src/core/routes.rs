@@ -398,7 +398,7 @@ mod tests {
     #[test]
     fn idle_routes_end_a_bounded_number_at_a_time() {
         let (mut routes, epoch) = (Routes::default(), Epoch::new("e"));
-        for requester in 0..IDLE_BATCH + 1 {
+        for requester in 0..=IDLE_BATCH {
             along(&mut routes, &epoch, &[requester, 9999]);
         }
         assert_eq!(idle(&mut routes, 100).len(), IDLE_BATCH);
