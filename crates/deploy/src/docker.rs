@@ -86,7 +86,7 @@ impl Docker {
     }
 
     /// How the operator reaches the mesh of this plan.
-    fn access_to(&self, plan: &Plan, secret: &MeshSecret) -> Result<Access, Error> {
+    fn access_to(plan: &Plan, secret: &MeshSecret) -> Result<Access, Error> {
         let password = databases::superuser_password(plan, secret)?;
         let database = |name: &hopcast_protocol::DatabaseName, host: std::net::IpAddr| {
             hopcast_protocol::DatabaseAccess {
@@ -111,7 +111,7 @@ impl Docker {
     /// The same, with the secret of the state directory.
     fn access_of(&self, plan: &Plan) -> Result<Access, Error> {
         let secret = self.state.secret()?.ok_or_else(|| no_secret(self.state.mesh()))?;
-        self.access_to(plan, &secret)
+        Self::access_to(plan, &secret)
     }
 }
 

@@ -107,7 +107,7 @@ pub(super) async fn run(
         ready::wait(plan, server, progress, || job.dead(|_| true)).await
     };
     let data = async {
-        let access = docker.access_to(plan, &secret)?;
+        let access = Docker::access_to(plan, &secret)?;
         job.listening(&access).await?;
         let mut databases = databases::set_up(plan, &access, plan.origin.docker.address).await?;
         let songs = databases.ingest(plan, &access.secret, progress).await?;

@@ -1,7 +1,7 @@
 //! `status`: containers and what they take, from the engine; rooms from the signalling server; replication from the
 //! databases.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use bollard::{
     models::{ContainerInspectResponse, ContainerStatsResponse},
