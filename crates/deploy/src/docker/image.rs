@@ -1,6 +1,6 @@
 //! The three images, made without a registry.
 //!
-//! An image is made from a list of files ([`tree`]) and a configuration ([`archive`]) that always give the same bytes, and
+//! An image is made from a list of files (`tree`) and a configuration (`archive`) that always give the same bytes, and
 //! given to the engine as `docker load` does it: no builder and no base image are needed. Its label `io.hopcast.content`
 //! names what it was made from, so an image that would come out the same is not made again.
 //!
