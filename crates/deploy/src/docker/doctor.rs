@@ -1,1 +1,0 @@
-//! What the engine and this machine lack for a plan.
