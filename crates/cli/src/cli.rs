@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     commands::{
-        bench, check, completions, doctor, down, fetch, graph, image, init, keeper, logs, path, pipe, plan,
-        probe, schema, songs, status, up, verify,
+        bench, check, completions, doctor, down, fetch, graph, healthy, image, init, keeper, logs, path,
+        pipe, plan, probe, schema, songs, status, up, verify,
     },
     context::Context,
     exit,
@@ -117,6 +117,9 @@ pub(crate) enum Command {
     /// Leads to the databases of a Docker mesh, from inside it; who needs them starts it
     #[command(hide = true)]
     Pipe(pipe::Arguments),
+    /// Says whether a signalling server answers; the engine starts it
+    #[command(hide = true)]
+    Healthy(healthy::Arguments),
     /// Tests a Docker mesh from inside the engine; `verify` starts it
     #[command(hide = true)]
     Probe,
@@ -160,6 +163,7 @@ pub(crate) async fn run(context: &mut Context, global: Global, command: Command)
         Command::Completions(arguments) => completions::run(&context.out, &arguments).map(done),
         Command::Keeper(arguments) => keeper::run(arguments).await.map(done),
         Command::Pipe(arguments) => pipe::run(arguments).await.map(done),
+        Command::Healthy(arguments) => healthy::run(&arguments).await.map(done),
         Command::Probe => probe::run().await.map(done),
     }
 }

@@ -1,11 +1,9 @@
 //! What a player does with a song at one peer: playlists, then segments, over HTTP.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use hopcast_deploy::PlayerAddress;
 use hopcast_protocol::{RenditionName, Sha256, SongName};
 use hopcast_topology::plan::Limits;
 use serde::Serialize;
@@ -41,20 +39,21 @@ pub(crate) struct Part {
 
 /// One song through one peer.
 pub(crate) struct Player<'a> {
-    peer: SocketAddr,
+    peer: PlayerAddress,
     song: &'a SongName,
     limit: usize,
     deadline: Duration,
 }
 
 impl<'a> Player<'a> {
-    pub(crate) fn new(peer: SocketAddr, song: &'a SongName, limits: &Limits) -> Self {
+    pub(crate) fn new(peer: PlayerAddress, song: &'a SongName, limits: &Limits) -> Self {
         let limit = usize::try_from(limits.max_segment).unwrap_or(usize::MAX);
         Self { peer, song, limit, deadline: Duration::from_millis(limits.patience_ms) + MARGIN }
     }
 
     async fn get(&self, target: &str, limit: usize) -> anyhow::Result<Answer> {
-        let answer = http::get(self.peer, target, limit, self.deadline).await.map_err(|error| {
+        let path = format!("{}{target}", self.peer.prefix);
+        let answer = http::get(self.peer.to, &path, limit, self.deadline).await.map_err(|error| {
             let hint = "is the mesh running? `hopcast status` tells";
             Failure::new(exit::UNAVAILABLE, format!("{error:#}; {hint}"))
         })?;

@@ -1,6 +1,6 @@
 //! How who operates a mesh reaches its parts. It holds secrets: never printed, never in an answer of a command.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use hopcast_protocol::{DatabaseAccess, MeshSecret};
 
@@ -22,6 +22,21 @@ pub struct Access {
     /// What holds the way to the databases open, where they can't be reached without ([`crate::Backend::open`]). The last of
     /// its owners closes it.
     pub way: Option<Arc<Tunnel>>,
+}
+
+/// Where a player on this machine reaches a peer: a peer's own address, or the door and the way through it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlayerAddress {
+    /// What to connect to.
+    pub to: SocketAddr,
+    /// What stands before the path of every request: empty, or `/p/peer-62`.
+    pub prefix: String,
+}
+
+impl fmt::Display for PlayerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.to, self.prefix)
+    }
 }
 
 impl Access {

@@ -1,12 +1,12 @@
 //! What every engine can do with a mesh.
 
-use std::{collections::BTreeMap, future::Future, net::SocketAddr, path::PathBuf, pin::Pin};
+use std::{collections::BTreeMap, future::Future, path::PathBuf, pin::Pin};
 
 use hopcast_protocol::{DatabaseName, PeerName};
 use hopcast_topology::{Plan, plan};
 use serde::{Deserialize, Serialize};
 
-use crate::{Access, Error, Progress, Status};
+use crate::{Access, Error, PlayerAddress, Progress, Status};
 
 /// A backend's answer, when it is there.
 pub type Job<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
@@ -77,7 +77,7 @@ pub trait Backend: Send + Sync {
     }
 
     /// Where a player on this machine reaches a peer.
-    fn endpoint(&self, peer: &plan::Peer) -> SocketAddr;
+    fn player(&self, plan: &Plan, peer: &plan::Peer) -> PlayerAddress;
 
     /// The logs of these nodes, line by line; all nodes where the list is empty. With `follow` it ends only when dropped.
     fn logs<'a>(&'a self, nodes: &'a [String], follow: bool, sink: LogSink<'a>) -> Job<'a, ()>;

@@ -12,8 +12,6 @@ use hopcast_topology::Plan;
 
 use crate::{Access, Error, Progress, Replication, Step, error::Doing as _};
 
-/// How long a server that has just started may refuse.
-const CONNECT: Duration = Duration::from_secs(30);
 /// How long an edge may take to replicate: the first copy of every song is in it.
 const REPLICATE: Duration = Duration::from_secs(120);
 /// How long new songs may take to the edges.
@@ -55,10 +53,15 @@ pub(crate) struct Databases {
 }
 
 /// Creates and migrates what is missing, sets roles and replication. `origin_at` is where the edges' own servers reach the
-/// origin, which need not be where we do.
-pub(crate) async fn set_up(plan: &Plan, access: &Access, origin_at: SocketAddr) -> Result<Databases, Error> {
+/// origin, which need not be where we do; `patience` is how long a server that has just started may refuse.
+pub(crate) async fn set_up(
+    plan: &Plan,
+    access: &Access,
+    origin_at: SocketAddr,
+    patience: Duration,
+) -> Result<Databases, Error> {
     let all = std::iter::once(&access.origin).chain(&access.edges);
-    try_join_all(all.map(|access| Admin::ensure_database(access, CONNECT))).await?;
+    try_join_all(all.map(|access| Admin::ensure_database(access, patience))).await?;
     let (mut origin, edges) = tokio::try_join!(
         Admin::connect(&access.origin),
         try_join_all(access.edges.iter().map(Admin::connect))

@@ -35,7 +35,7 @@ mod status;
 pub mod tunnel;
 pub mod wanted;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use hopcast_protocol::{MeshName, MeshSecret};
 use hopcast_topology::{Plan, plan};
@@ -44,8 +44,8 @@ use tokio::sync::OnceCell;
 pub use self::engine::Engine;
 use self::{files::Files, present::Present};
 use crate::{
-    Access, Applied, ApplyOptions, Backend, DestroyOptions, Destroyed, Error, Fault, Job, LogSink, Progress,
-    State, Status, databases,
+    Access, Applied, ApplyOptions, Backend, DestroyOptions, Destroyed, Error, Fault, Job, LogSink,
+    PlayerAddress, Progress, State, Status, databases,
 };
 
 /// Containers of this machine's engine.
@@ -83,7 +83,8 @@ impl Docker {
         Files::new(&self.state).dir().exists()
     }
 
-    /// How the operator reaches the mesh of this plan.
+    /// How the operator reaches the mesh of this plan. The databases' addresses are those in the origin's network: nobody
+    /// outside of it gets there without [`Docker::open_to`].
     fn access_to(plan: &Plan, secret: &MeshSecret) -> Result<Access, Error> {
         let password = databases::superuser_password(plan, secret)?;
         let database = |name: &hopcast_protocol::DatabaseName, host: std::net::IpAddr| {
@@ -187,7 +188,8 @@ impl Backend for Docker {
     fn open(&self) -> Job<'_, Access> {
         Box::pin(async move {
             let plan = self.plan().await?.ok_or_else(|| Error::NotRunning(self.state.mesh().clone()))?;
-            self.open_to(&plan).await
+            let secret = self.state.secret()?.ok_or_else(|| no_secret(self.state.mesh()))?;
+            self.open_to(&plan, &secret).await
         })
     }
 
@@ -203,8 +205,9 @@ impl Backend for Docker {
         })
     }
 
-    fn endpoint(&self, peer: &plan::Peer) -> SocketAddr {
-        peer.docker
+    fn player(&self, plan: &Plan, peer: &plan::Peer) -> PlayerAddress {
+        // Not its address in the engine's network: where the engine has a machine of its own, only published ports lead in.
+        PlayerAddress { to: place::published(plan.local.door), prefix: format!("/p/{}", peer.name) }
     }
 
     fn logs<'a>(&'a self, nodes: &'a [String], follow: bool, sink: LogSink<'a>) -> Job<'a, ()> {

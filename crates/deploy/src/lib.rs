@@ -31,7 +31,7 @@ pub mod state;
 pub mod status;
 mod wire;
 
-pub use access::Access;
+pub use access::{Access, PlayerAddress};
 pub use backend::{
     Applied, ApplyOptions, Backend, Changes, DestroyOptions, Destroyed, Fault, Job, LogSink, Session,
 };

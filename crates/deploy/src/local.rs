@@ -13,14 +13,14 @@ mod preflight;
 mod settled;
 mod status;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use hopcast_protocol::DatabaseAccess;
 use hopcast_topology::{Plan, plan};
 
 use crate::{
-    Access, Applied, ApplyOptions, Backend, DestroyOptions, Destroyed, Error, Fault, Job, LogSink, Progress,
-    State, Status, programs::Programs, render::reachable, wire::Desired,
+    Access, Applied, ApplyOptions, Backend, DestroyOptions, Destroyed, Error, Fault, Job, LogSink,
+    PlayerAddress, Progress, State, Status, programs::Programs, render::reachable, wire::Desired,
 };
 
 /// Processes on this machine.
@@ -137,8 +137,8 @@ impl Backend for Local {
         })
     }
 
-    fn endpoint(&self, peer: &plan::Peer) -> SocketAddr {
-        peer.local
+    fn player(&self, _plan: &Plan, peer: &plan::Peer) -> PlayerAddress {
+        PlayerAddress { to: peer.local, prefix: String::new() }
     }
 
     fn logs<'a>(&'a self, nodes: &'a [String], follow: bool, sink: LogSink<'a>) -> Job<'a, ()> {

@@ -21,5 +21,6 @@ pub use keys::{LinkKey, ManifestKey, ManifestPublicKey, MeshSecret, Token};
 pub use manifest::{Manifest, ManifestError, Rendition, Segment, SignedManifest};
 pub use message::{ClientMessage, ErrorCode, ServerMessage};
 pub use name::{
-    DatabaseName, MeshName, NameError, NetworkName, PeerName, RenditionName, RoomName, RouteId, SongName,
+    DatabaseName, MeshName, NameError, NetworkName, NodeName, PeerName, RenditionName, RoomName, RouteId,
+    SongName,
 };

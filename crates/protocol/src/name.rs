@@ -126,6 +126,8 @@ names! {
     RoomName = "room";
     /// An edge or origin database.
     DatabaseName = "database";
+    /// What is no peer and no database, but runs: a container of the signalling server.
+    NodeName = "node";
     /// A network of a container engine.
     NetworkName = "network";
     /// A song: one path segment of a URL.

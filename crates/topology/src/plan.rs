@@ -9,7 +9,9 @@ use std::{
     path::PathBuf,
 };
 
-use hopcast_protocol::{DatabaseName, Emulation, MeshName, NetworkName, PeerName, RoomName, SongName};
+use hopcast_protocol::{
+    DatabaseName, Emulation, MeshName, NetworkName, NodeName, PeerName, RoomName, SongName,
+};
 use serde::{Deserialize, Serialize};
 
 /// The version of the plan's JSON form.
@@ -221,6 +223,8 @@ pub struct Docker {
     pub peer_image: String,
     /// The signalling server's image.
     pub signalling_image: String,
+    /// The signalling server's container.
+    pub signalling_name: NodeName,
     /// The databases' image.
     pub postgres_image: String,
 }

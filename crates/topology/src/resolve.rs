@@ -249,6 +249,7 @@ fn assemble(
             prefix: addresses.peer_network().prefix_len(),
             peer_image: docker.peer_image.value.0.clone(),
             signalling_image: docker.signalling_image.value.0.clone(),
+            signalling_name: docker.signalling_name.value.0.clone(),
             postgres_image: docker.postgres_image.value.0.clone(),
         },
         nixos: plan::Nixos { peer_hosts: hosts },

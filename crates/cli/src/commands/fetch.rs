@@ -97,7 +97,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     let peer = plan
         .peer(arguments.via.as_str())
         .ok_or_else(|| Failure::new(exit::USAGE, super::path::unknown_peer(&plan, &arguments.via)))?;
-    let player = Player::new(backend.endpoint(peer), &arguments.what.song, &plan.limits);
+    let player = Player::new(backend.player(&plan, peer), &arguments.what.song, &plan.limits);
     let begin = Instant::now();
 
     let rendition = match &arguments.what.rendition {

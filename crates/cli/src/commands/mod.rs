@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod down;
 pub(crate) mod fetch;
 pub(crate) mod graph;
+pub(crate) mod healthy;
 pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod keeper;

@@ -209,7 +209,7 @@ fn listen(plan: &Plan, backend: &dyn Backend) -> Option<Listen> {
         peer: far.peer.name.clone(),
         room: far.room.clone(),
         hops: far.hops(),
-        url: format!("http://{}/{path}", backend.endpoint(far.peer)),
+        url: format!("http://{}/{path}", backend.player(plan, far.peer)),
         door_url: format!("http://{}/p/{}/{path}", plan.local.door, far.peer.name),
         song: song.map(|song| song.name.clone()),
         path: far.path,

@@ -21,17 +21,18 @@ use super::{
     labels::{self, Role},
     nodes, place,
     present::{self, Life, Present},
-    wanted::{self, SIGNALLING, Wanted},
+    wanted::{self, Wanted},
 };
 use crate::{
-    Access, Applied, ApplyOptions, Changes, Error, Progress, Step, databases, error::Doing as _, graph, ready,
+    Applied, ApplyOptions, Changes, Error, Progress, Step, databases, error::Doing as _, graph, ready,
 };
 
 /// A helper that was made this long ago and does not run was left by somebody who was killed, in seconds.
 const HELPER: u64 = 60;
-/// How long a database may take until it listens, and between two looks.
-const LISTEN: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_millis(250);
+/// How long a database may take until it listens.
+const NEW_CLUSTER: Duration = Duration::from_secs(120);
+/// Between two looks at whether a node has ended that should run.
+const LOOK: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(
     docker: &Docker,
@@ -107,12 +108,21 @@ pub(super) async fn run(
         ready::wait(plan, server, progress, || job.dead(|_| true)).await
     };
     let data = async {
-        let access = Docker::access_to(plan, &secret)?;
-        job.listening(&access).await?;
-        let mut databases = databases::set_up(plan, &access, plan.origin.docker.address).await?;
-        let songs = databases.ingest(plan, &access.secret, progress).await?;
-        databases.replicate(plan, progress).await?;
-        Ok::<_, Error>(songs)
+        let access = docker.open_to(plan, &secret).await?;
+        let fill = async {
+            // The entry point of a new cluster makes it first, which takes its time on a busy machine.
+            let mut databases =
+                databases::set_up(plan, &access, plan.origin.docker.address, NEW_CLUSTER).await?;
+            let songs = databases.ingest(plan, &access.secret, progress).await?;
+            databases.replicate(plan, progress).await?;
+            Ok::<_, Error>(songs)
+        };
+        let songs = tokio::select! {
+            songs = fill => songs,
+            dead = job.death(Role::Database) => Err(dead),
+        };
+        access.close().await;
+        songs
     };
     let (songs, ()) = tokio::try_join!(data, rest)?;
     files.sweep(&wanted)?;
@@ -202,8 +212,8 @@ impl Job<'_> {
         let is_server = |at: usize| self.wanted.nodes[at].role != Role::Peer;
         self.make(diff, is_server, Step::Databases).await?;
         self.reread(diff, is_server).await?;
-        if let Some(&(_, at)) = diff.reload.iter().find(|&&(_, at)| self.wanted.nodes[at].name == SIGNALLING)
-        {
+        let is_signalling = |at: usize| self.wanted.nodes[at].role == Role::Signalling;
+        if let Some(&(_, at)) = diff.reload.iter().find(|&&(_, at)| is_signalling(at)) {
             self.links(at).await;
         }
         Ok(())
@@ -279,27 +289,14 @@ impl Job<'_> {
         }
     }
 
-    /// Waits until every database listens: a new cluster is made first, which takes its time on a busy machine.
-    async fn listening(&self, access: &Access) -> Result<(), Error> {
-        let deadline = tokio::time::Instant::now() + LISTEN;
-        for database in std::iter::once(&access.origin).chain(&access.edges) {
-            loop {
-                let dial = tokio::net::TcpStream::connect((database.host.as_str(), database.port));
-                let seen = match tokio::time::timeout(LOOK, dial).await {
-                    Ok(Ok(_)) => break,
-                    Ok(Err(error)) => error.to_string(),
-                    Err(_) => "no answer".to_owned(),
-                };
-                self.dead(|node| node.role == Role::Database).await?;
-                if tokio::time::Instant::now() > deadline {
-                    let what =
-                        format!("reach database {} at {}:{}", database.name, database.host, database.port);
-                    return Err(Error::Deadline { what, after: LISTEN, seen });
-                }
-                tokio::time::sleep(LOOK).await;
+    /// Returns when a node of this role has ended that should run.
+    async fn death(&self, role: Role) -> Error {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if let Err(dead) = self.dead(|node| node.role == role).await {
+                return dead;
             }
         }
-        Ok(())
     }
 
     /// An error that names the nodes that have ended meanwhile, of those that should run by now.

@@ -36,7 +36,7 @@ pub fn names(wanted: &Wanted, present: &Present) -> Result<(), Error> {
     for node in &wanted.nodes {
         if !seen.insert(&node.name) {
             return Err(Error::State(format!(
-                "two nodes of mesh {mesh} are called {}: rename one in the topology file (`signalling` is taken)",
+                "two nodes of mesh {mesh} are called {}: rename one in the topology file",
                 node.name
             )));
         }
@@ -61,7 +61,7 @@ pub fn names(wanted: &Wanted, present: &Present) -> Result<(), Error> {
     let more =
         if taken.len() > 1 { format!("; so are {} more names", taken.len() - 1) } else { String::new() };
     Err(Error::State(format!(
-        "the name is taken: {first}{more}. Nothing was touched. Remove it, or choose other names in the topology file (PREFIX, PEER_NETWORK, EDGE1_NETWORK, EDGE2_NETWORK and ORIGIN_NETWORK do so as well)"
+        "the name is taken: {first}{more}. Nothing was touched. Remove it, or choose other names in the topology file (docker.signalling_name for the signalling server; PREFIX, PEER_NETWORK, EDGE1_NETWORK, EDGE2_NETWORK and ORIGIN_NETWORK do so as well)"
     )))
 }
 

@@ -12,7 +12,7 @@ use super::{
     nodes,
     place::{self, Containers},
     present::{self, Container, Life},
-    wanted::{CONFIG_FILE, SIGNALLING},
+    wanted::CONFIG_FILE,
 };
 use crate::{Error, Fault, error::Doing as _, graph, render};
 
@@ -112,7 +112,7 @@ async fn set_link(
     let server: SignallingConfig =
         render::cut_signalling(render::signalling(&plan, &secret, &Containers), gone);
     // The server first: it must know a link before its ends announce it.
-    reread(engine, &files, there, SIGNALLING, &server).await?;
+    reread(engine, &files, there, plan.docker.signalling_name.as_str(), &server).await?;
     graph::wait_for_links(place::published(plan.signalling.local), &server).await;
     for config in render::peers(&plan, &secret, &Containers) {
         if config.name == *a || config.name == *b {

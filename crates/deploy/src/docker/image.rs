@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     archive::{Archive, Recipe},
-    shelf::Found,
+    shelf::{Found, Shelf},
 };
 use super::{engine::Engine, labels};
 use crate::{
@@ -136,12 +136,12 @@ pub async fn ensure_from(
     programs: Result<Programs, Error>,
     progress: &dyn Progress,
 ) -> Result<Images, Error> {
-    Maker { engine, progress: Some(progress) }.images(plan, programs).await
+    Maker { engine, shelf: Shelf::read(engine).await?, progress: Some(progress) }.images(plan, programs).await
 }
 
 /// The images that [`ensure`] would leave, with those that it would have to make as [`Origin::Missing`]. Changes nothing.
 pub async fn find(engine: &Engine, plan: &Plan) -> Result<Images, Error> {
-    Maker { engine, progress: None }.images(plan, Programs::find()).await
+    Maker { engine, shelf: Shelf::read(engine).await?, progress: None }.images(plan, Programs::find()).await
 }
 
 /// Writes the plan's images to a file that `docker load` and [`load`] take; the names in it. They must be there
@@ -166,6 +166,8 @@ pub async fn load(engine: &Engine, path: &Path) -> Result<Vec<String>, Error> {
 /// Looks for images, and makes them where somebody may hear of it.
 struct Maker<'a> {
     engine: &'a Engine,
+    /// What was there at the beginning.
+    shelf: Shelf,
     /// `None`: only looks.
     progress: Option<&'a dyn Progress>,
 }
@@ -203,7 +205,7 @@ impl Maker<'_> {
 
     /// One of hopcast's own images under the plan's name.
     async fn own(&self, role: ImageRole, name: &str, recipe: Result<Recipe, Error>) -> Result<Image, Error> {
-        let present = shelf::find(self.engine, name).await?;
+        let present = self.shelf.find(self.engine, name).await?;
         if let Some(found) = &present {
             refuse_foreign(role, name, found)?;
         }
@@ -235,8 +237,11 @@ impl Maker<'_> {
     async fn database(&self, wanted: &str) -> Result<(Image, Option<Found>), Error> {
         let role = ImageRole::Postgres;
         let taken = |name: &str, found: Found, origin| Ok((image(role, name, &found, origin), Some(found)));
-        if let Some(found) = shelf::find(self.engine, wanted).await? {
-            return taken(wanted, found, Origin::Present);
+        if self.shelf.find(self.engine, wanted).await?.is_some() {
+            // Only a look at it tells its major version.
+            if let Some(found) = shelf::find(self.engine, wanted).await? {
+                return taken(wanted, found, Origin::Present);
+            }
         }
         let recipe = blocking(|| {
             // pg-embed's cache does not count: its packages lack modules.
@@ -247,12 +252,14 @@ impl Maker<'_> {
         let name = match &recipe {
             Ok((_, _, name)) => Some(name.clone()),
             // Without a PostgreSQL here: one that was made elsewhere and loaded.
-            Err(_) => shelf::named(self.engine, role.as_str()).await?,
+            Err(_) => self.shelf.named(role.as_str()).map(str::to_owned),
         };
         let mut present = None;
         if let Some(name) = &name
-            && let Some(found) = shelf::find(self.engine, name).await?
+            && let Some(mut found) = self.shelf.find(self.engine, name).await?
         {
+            let tag = name.strip_prefix(OURS).and_then(|tag| tag.strip_prefix(':'));
+            found.major = found.major.or_else(|| tag?.parse().ok());
             refuse_foreign(role, name, &found)?;
             let current = match (&recipe, &found.content) {
                 (Ok((content, ..)), Some(made_from)) => content == made_from,

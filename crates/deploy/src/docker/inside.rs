@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hopcast_protocol::MeshSecret;
 use hopcast_topology::Plan;
 
 use super::{
@@ -13,8 +14,8 @@ use crate::{Access, Error};
 
 impl Docker {
     /// How the operator reaches the mesh of this plan, with an open way to the databases from inside their network.
-    pub(super) async fn open_to(&self, plan: &Plan) -> Result<Access, Error> {
-        let mut access = self.access_of(plan)?;
+    pub(super) async fn open_to(&self, plan: &Plan, secret: &MeshSecret) -> Result<Access, Error> {
+        let mut access = Self::access_to(plan, secret)?;
         let engine = self.engine().await?;
         let tunnel = Tunnel::open(engine, self.state(), plan, &plan.docker.signalling_image).await?;
         for database in std::iter::once(&mut access.origin).chain(&mut access.edges) {

@@ -119,11 +119,6 @@ pub fn operator(plan: &Plan) -> Ipv4Addr {
     database_subnet(&plan.origin.docker).last_usable()
 }
 
-/// This machine, as the databases see it: the engine's own address in the origin's network.
-pub fn host(plan: &Plan) -> Ipv4Addr {
-    database_subnet(&plan.origin.docker).nth(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,9 +16,8 @@ use super::{
     faults,
     files::Files,
     labels::{self, Role},
-    place,
+    no_secret, place,
     present::{self, Container, Life},
-    wanted::SIGNALLING,
 };
 use crate::{Error, NodeRole, NodeState, NodeStatus, Status, databases, graph, ready};
 
@@ -64,8 +63,16 @@ pub(super) async fn run(docker: &Docker) -> Result<Status, Error> {
 }
 
 async fn replication(docker: &Docker, plan: &Plan) -> Vec<crate::Replication> {
-    match docker.access_of(plan) {
-        Ok(access) => databases::replication(plan, &access).await,
+    let open = async {
+        let secret = docker.state().secret()?.ok_or_else(|| no_secret(docker.state().mesh()))?;
+        docker.open_to(plan, &secret).await
+    };
+    match open.await {
+        Ok(access) => {
+            let replication = databases::replication(plan, &access).await;
+            access.close().await;
+            replication
+        }
         Err(error) => databases::no_replication(plan, &error.to_string()),
     }
 }
@@ -82,7 +89,7 @@ fn role(container: &Container) -> Option<NodeRole> {
 /// Databases, signalling server, peers: each in the plan's order.
 fn order(nodes: &mut [NodeStatus], plan: &Plan) {
     let databases = std::iter::once(&plan.origin.name).chain(plan.edges.iter().map(|edge| &edge.name));
-    let all = std::iter::once(SIGNALLING.to_owned())
+    let all = std::iter::once(plan.docker.signalling_name.to_string())
         .chain(databases.map(ToString::to_string))
         .chain(plan.peers.iter().map(|peer| peer.name.to_string()));
     let place: HashMap<String, usize> = all.enumerate().map(|(at, name)| (name, at)).collect();
@@ -177,7 +184,7 @@ fn memory(usage: &ContainerStatsResponse) -> Option<u64> {
 }
 
 fn address(plan: &Plan, name: &str) -> Option<std::net::SocketAddr> {
-    if name == SIGNALLING {
+    if plan.docker.signalling_name.as_str() == name {
         return Some(plan.signalling.docker);
     }
     if plan.origin.name.as_str() == name {

@@ -21,8 +21,6 @@ use super::{
 };
 use crate::render;
 
-/// The signalling server's node.
-pub const SIGNALLING: &str = "signalling";
 /// Where a node's files are inside its container.
 pub const FILES: &str = "/etc/hopcast";
 /// The file that peers and the signalling server read.
@@ -225,14 +223,25 @@ fn signalling(plan: &Plan, secret: &MeshSecret, images: &Images) -> Node {
     let container = Container {
         networks: vec![(plan.docker.network.to_string(), ip(plan.signalling.docker))],
         ports: local.map(|(local, port)| (place::published(local), port)).to_vec(),
+        health: [
+            "/hopcast".to_owned(),
+            "healthy".to_owned(),
+            format!("127.0.0.1:{}", plan.signalling.docker.port()),
+        ]
+        .into(),
         ..program(&images.signalling, SIGNALLING_MEMORY)
     };
-    node(&SIGNALLING, Role::Signalling, container, config(&render::signalling(plan, secret, &Containers)))
+    node(
+        &plan.docker.signalling_name,
+        Role::Signalling,
+        container,
+        config(&render::signalling(plan, secret, &Containers)),
+    )
 }
 
 fn databases(plan: &Plan, password: &str, images: &Images) -> Vec<Node> {
-    let operator = [place::operator(plan), place::host(plan), Ipv4Addr::LOCALHOST]
-        .map(|address| hba::Block::from(IpAddr::from(address)));
+    let operator =
+        [place::operator(plan), Ipv4Addr::LOCALHOST].map(|address| hba::Block::from(IpAddr::from(address)));
     // The socket is what the official image's entry point makes the database through.
     let owner = hba::Owner {
         database: &plan.postgres.database,

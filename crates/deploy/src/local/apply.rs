@@ -17,6 +17,8 @@ use crate::{
 
 /// How long the end of what was started may take.
 const WIND_UP: Duration = Duration::from_secs(20);
+/// How long a database that has just started may refuse.
+const CONNECT: Duration = Duration::from_secs(30);
 
 /// The programs' copies that the mesh's user may execute.
 struct Staged {
@@ -82,7 +84,7 @@ async fn make_so(state: &State, desired: &Desired, progress: &dyn Progress) -> R
     let mut changes = client.apply(desired, progress).await?;
     let (access, plan) = (super::access(state, desired)?, &desired.plan);
     let data = async {
-        let mut databases = databases::set_up(plan, &access, plan.origin.local).await?;
+        let mut databases = databases::set_up(plan, &access, plan.origin.local, CONNECT).await?;
         let songs = databases.ingest(plan, &access.secret, progress).await?;
         databases.replicate(plan, progress).await?;
         Ok::<_, Error>(songs)

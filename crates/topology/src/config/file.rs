@@ -1,7 +1,7 @@
 //! Every key of `topology.toml`. The doc comments are the reference that `docs/topology.md` prints: they speak to the
 //! file's author.
 
-use hopcast_protocol::{DatabaseName, MeshName, NetworkName, RoomName, SongName};
+use hopcast_protocol::{DatabaseName, MeshName, NetworkName, NodeName, RoomName, SongName};
 
 use super::{
     table::{At, Maybe, tables},
@@ -195,6 +195,8 @@ tables! {
         peer_image: At<Image> = "peer-node:latest",
         /// The signalling server's image; built when missing.
         signalling_image: At<Image> = "hopcast-signalling:latest",
+        /// The signalling server's container: meshes that share an engine need a name each.
+        signalling_name: At<Name<NodeName>> = "signalling",
         /// The databases' image.
         postgres_image: At<Image> = "postgres:17-alpine",
     }

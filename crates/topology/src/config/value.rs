@@ -7,7 +7,7 @@ mod shape;
 
 use std::borrow::Cow;
 
-use hopcast_protocol::{DatabaseName, MeshName, NameError, NetworkName, RoomName, SongName};
+use hopcast_protocol::{DatabaseName, MeshName, NameError, NetworkName, NodeName, RoomName, SongName};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use toml::de::DeValue;
 
@@ -108,6 +108,7 @@ name_kinds!(
     MeshName "the name of a mesh" "hopcast"
     RoomName "the name of a room" "rock"
     DatabaseName "the name of a database" "edge-db-a"
+    NodeName "the name of a container" "signalling"
     NetworkName "the name of a network" "micro-net"
     SongName "the name of a song" "demo"
 );

@@ -87,13 +87,29 @@ pub(crate) fn names(file: &File, peer_prefix: &str, variable: Option<Span>, to: 
     let docker = &file.docker.value.network;
     networks.insert(docker.value.0.to_string(), (docker.span, "the peers"));
     let origin = &file.origin.value;
+    let server = &file.docker.value.signalling_name;
+    let is_peer = |text: &str| {
+        let number = text.strip_prefix(peer_prefix).and_then(|rest| rest.strip_prefix('-'));
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+    };
+    if is_peer(server.value.0.as_str()) {
+        let place = variable.unwrap_or(server.span);
+        let problem =
+            Problem::error("duplicate-name", place, format!("`{}` is a peer's name", server.value.0));
+        to.report(
+            problem.help("give the signalling server's container another name, or the peers another prefix"),
+        );
+    }
+    if server.value.0.as_str() != "signalling" {
+        let text = server.value.0.as_str();
+        unique(&mut nodes, text, server.span, "the signalling server's container", &NODE, to);
+    }
     let mut databases = vec![(&origin.name, &origin.network, "the origin")];
     databases
         .extend(file.edges.value.iter().map(|edge| (&edge.value.name, &edge.value.network, "another edge")));
     for (name, network, what) in databases {
         let text = name.value.0.as_str();
-        let peer = text.strip_prefix(peer_prefix).and_then(|rest| rest.strip_prefix('-'));
-        if peer.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())) {
+        if is_peer(text) {
             let message = format!("`{text}` is a peer's name");
             // The file's own prefix would be no surprise; PREFIX is the place to look.
             let place = variable.unwrap_or(name.span);

@@ -117,7 +117,7 @@ impl Archive {
 }
 
 /// An archive's names have a tag; `peer-node` means `peer-node:latest`. A port is no tag: `host:5000/peer-node`.
-fn tagged(name: &str) -> String {
+pub(super) fn tagged(name: &str) -> String {
     let last = name.rsplit('/').next().unwrap_or(name);
     if last.contains(':') { name.to_owned() } else { format!("{name}:latest") }
 }

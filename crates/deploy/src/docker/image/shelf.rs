@@ -3,7 +3,6 @@
 //! Everything here moves megabytes: besides the deadline of each request there is one for a stream that makes no progress.
 
 use std::{
-    collections::HashMap,
     io::{self, Write},
     path::Path,
     time::Duration,
@@ -12,9 +11,9 @@ use std::{
 use bollard::{
     Docker,
     errors::Error as Bollard,
+    models::ImageSummary,
     query_parameters::{
-        CreateImageOptionsBuilder, ImportImageOptionsBuilder, ListImagesOptionsBuilder,
-        RemoveImageOptionsBuilder,
+        CreateImageOptionsBuilder, ImportImageOptionsBuilder, ListImagesOptions, RemoveImageOptionsBuilder,
     },
 };
 use bytes::Bytes;
@@ -139,14 +138,40 @@ async fn load(
     Ok(names)
 }
 
-/// The name of an image with this role, the greatest where there are several.
-pub(crate) async fn named(engine: &Engine, role: &str) -> Result<Option<String>, Error> {
-    let filters = HashMap::from([("label", vec![format!("{}={role}", labels::IMAGE)])]);
-    let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-    let images = engine
-        .call("list the images", LOOK, |docker| async move { docker.list_images(Some(options)).await })
-        .await?;
-    Ok(images.into_iter().flat_map(|image| image.repo_tags).filter(|name| !name.contains("<none>")).max())
+/// Every image of the engine, in one request. It does not tell [`Found::major`].
+#[derive(Debug)]
+pub(crate) struct Shelf(Vec<Found>);
+
+impl Shelf {
+    pub(crate) async fn read(engine: &Engine) -> Result<Self, Error> {
+        let list = |docker: Docker| async move { docker.list_images(None::<ListImagesOptions>).await };
+        let images = engine.call("list the images", LOOK, list).await?;
+        let found = |image: ImageSummary| Found {
+            id: image.id,
+            bytes: image.size.try_into().unwrap_or_default(),
+            role: image.labels.get(labels::IMAGE).cloned(),
+            content: image.labels.get(labels::CONTENT).cloned(),
+            names: image.repo_tags,
+            major: None,
+        };
+        Ok(Self(images.into_iter().map(found).collect()))
+    }
+
+    /// The image of this name. Names can be written in many ways, so the engine is asked for what the list has not under
+    /// exactly this one.
+    pub(crate) async fn find(&self, engine: &Engine, name: &str) -> Result<Option<Found>, Error> {
+        let tagged = super::archive::tagged(name);
+        match self.0.iter().find(|image| image.names.contains(&tagged)) {
+            Some(found) => Ok(Some(found.clone())),
+            None => find(engine, name).await,
+        }
+    }
+
+    /// The name of an image with this role, the greatest where there are several.
+    pub(crate) fn named(&self, role: &str) -> Option<&str> {
+        let ours = self.0.iter().filter(|image| image.role.as_deref() == Some(role));
+        ours.flat_map(|image| &image.names).map(String::as_str).filter(|name| !name.contains("<none>")).max()
+    }
 }
 
 /// Fetches an image from its registry; why not, where that fails.
