@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use hopcast_deploy::{Applied, ApplyOptions, Backend, Changes, DestroyOptions, Quiet, Session};
+use hopcast_deploy::{Applied, ApplyOptions, Backend, Changes, DestroyOptions, EngineUse, Quiet, Session};
 use hopcast_protocol::{MeshName, PeerName, RoomName, SongName};
 use hopcast_topology::{Plan, plan::Song};
 use serde::Serialize;
@@ -57,6 +57,9 @@ struct Answer<'a> {
     seconds: f64,
     detached: bool,
     changes: &'a Changes,
+    /// What it took of the engine (Docker).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine: Option<EngineUse>,
     peers: usize,
     rooms: usize,
     links: usize,
@@ -92,7 +95,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         }
     };
     drop(progress);
-    let Applied { changes, session } = applied?;
+    let Applied { changes, session, engine } = applied?;
     let seconds = begin.elapsed().as_secs_f64();
     if options.dry_run {
         return dry(&context.out, &plan, &changes);
@@ -117,6 +120,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         seconds,
         detached,
         changes: &changes,
+        engine,
         peers: plan.peers.len(),
         rooms: plan.rooms.len(),
         links: plan.links.len(),
