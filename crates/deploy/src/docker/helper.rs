@@ -330,7 +330,7 @@ impl Helper {
             });
             match gone.await {
                 Err(error) if !error.has_status(404) => {
-                    tracing::debug!(%error, "a helper container may be left")
+                    tracing::debug!(%error, "a helper container may be left");
                 }
                 _ => {}
             }
