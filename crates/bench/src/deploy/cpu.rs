@@ -163,7 +163,7 @@ mod tests {
         let tick = 1e3 / rustix::param::clock_ticks_per_second() as f64 / 2.0;
         assert_eq!((spent.dockerd, spent.dockerd_children), (200.0 * tick, 0.0));
         assert_eq!((spent.shims, spent.shims_children), (20.0 * tick, 100.0 * tick));
-        assert_eq!(spent.machine, 1000.0 * tick);
+        assert_eq!((spent.machine, spent.storage), (1000.0 * tick, 0.0));
         assert_eq!(busy("cpu  1 2 3 400 500 6 7 8 9 10\ncpu0 1\n"), Some(27));
     }
 }

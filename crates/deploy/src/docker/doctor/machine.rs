@@ -60,10 +60,10 @@ fn of_memory(memory: &Memory, available: Option<u64>, whole: u64, plan: &Plan) -
     );
     let less = "take fewer peers (COUNT), a smaller peers.cache, or a machine with more memory";
     let verdict = match available {
-        None => Verdict::Ok,
         Some(free) if free < memory.total => Verdict::Missing,
         Some(free) if free < memory.full + memory.shims => Verdict::Warning,
-        Some(_) => Verdict::Ok,
+        // It fits, or it is there already.
+        _ => Verdict::Ok,
     };
     let has = match available {
         Some(free) => format!("{} of {} MiB are free", mib(free), mib(whole)),
