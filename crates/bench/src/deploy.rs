@@ -6,7 +6,7 @@
 //! the time counts from when databases and signalling server have been started until every peer is connected (meanwhile the
 //! databases are being filled, which is on `up`'s account). Of `down` everything counts, the databases too.
 //!
-//! Everything that this makes carries the label [`floor::LABEL`] or is the mesh's, and is removed at the end, also after a
+//! Everything that this makes carries the label `io.hopcast.bench` or is the mesh's, and is removed at the end, also after a
 //! failure or a signal.
 
 mod cpu;
