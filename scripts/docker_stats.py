@@ -3,7 +3,7 @@
 
     scripts/docker_stats.py MESH [--idle SECONDS] [--caches PLAN.json]
 
-One JSON object: memory in MiB of the peers (max, median), of all containers, of the engine's shims; with --idle what all
+One JSON object: memory in MiB of the peers (max, median), of all containers, of their shims; with --idle what all
 peers together take of one core over so many seconds, in per cent; with --caches the peers' memory without the bytes of
 their cached segments, which it asks each peer for at the address that the plan (`hopcast plan --json`) gives it.
 """
@@ -65,12 +65,14 @@ def cached(address):
     return int(float(found[1]))
 
 
-def shims():
-    """Proportional memory of all shims in bytes; None where this user may not look."""
+def shims(ids):
+    """Proportional memory of the shims of these containers in bytes; None where this user may not look."""
     total = 0
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            if process.joinpath("comm").read_text().strip() == "containerd-shim":
+            if process.joinpath("comm").read_text().strip() != "containerd-shim":
+                continue
+            if ids.intersection(process.joinpath("cmdline").read_text().split("\0")):
                 total += int(re.search(r"^Pss: +(\d+)", process.joinpath("smaps_rollup").read_text(), re.M)[1]) << 10
         except FileNotFoundError:
             continue  # it has ended meanwhile
@@ -104,7 +106,7 @@ def main():
         result["peer_mib_median"] = round(statistics.median(whole) / MIB, 2)
         result["peers_mib"] = round(sum(whole) / MIB, 1)
         result["containers_mib"] = round(sum(took.values()) / MIB, 1)
-        shim = shims()
+        shim = shims({one["Id"] for one in containers})
         result["shims_mib"] = None if shim is None else round(shim / MIB, 1)
         if arguments.caches:
             plan = json.loads(arguments.caches.read_text().splitlines()[-1])

@@ -49,19 +49,20 @@ fn available() -> Option<u64> {
 fn of_memory(memory: &Memory, available: Option<u64>, whole: u64, plan: &Plan) -> Finding {
     let mib = |bytes: u64| bytes / MIB;
     let text = format!(
-        "{} MiB in containers ({} peers {}, databases {}, signalling {}; {} when every cache is full) and {} MiB of the engine's shims",
+        "{} MiB in containers ({} peers {}, databases {}, signalling {}; {} when every cache is full), {} MiB of shims and {} of the engine's own",
         mib(memory.containers),
         plan.peers.len(),
         mib(memory.peers),
         mib(memory.databases),
         mib(memory.signalling),
         mib(memory.full),
-        mib(memory.shims)
+        mib(memory.shims),
+        mib(memory.engine)
     );
     let less = "take fewer peers (COUNT), a smaller peers.cache, or a machine with more memory";
     let verdict = match available {
         Some(free) if free < memory.total => Verdict::Missing,
-        Some(free) if free < memory.full + memory.shims => Verdict::Warning,
+        Some(free) if free < memory.full + memory.shims + memory.engine => Verdict::Warning,
         // It fits, or it is there already.
         _ => Verdict::Ok,
     };
@@ -170,7 +171,7 @@ mod tests {
         let verdict = |free| of_memory(&memory, free, 8 << 30, &plan).verdict;
         assert_eq!(verdict(Some(memory.total - 1)), Verdict::Missing);
         assert_eq!(verdict(Some(memory.total)), Verdict::Warning, "until the caches are full");
-        assert_eq!(verdict(Some(memory.full + memory.shims)), Verdict::Ok);
+        assert_eq!(verdict(Some(memory.full + memory.shims + memory.engine)), Verdict::Ok);
         assert_eq!(verdict(None), Verdict::Ok, "it runs");
     }
 

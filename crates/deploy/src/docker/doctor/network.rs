@@ -75,11 +75,13 @@ pub(super) fn bridges(wanted: &Wanted) -> Finding {
 }
 
 /// Entries of the kernel's neighbour (ARP) table that the mesh needs at most: each end of a link, of a connection to the
-/// signalling server and of one to a database has one for the other. The table is one for all network namespaces.
+/// signalling server and of one to a database has one for the other; so have this machine and each peer that it looks at
+/// (`verify` does). The table is one for all network namespaces (arp(7): gc_thresh3 is its hard limit).
 fn wanted_neighbours(plan: &Plan) -> u64 {
     let gateways: usize = plan.edges.iter().map(|edge| edge.peers.len()).sum();
-    // The edges replicate from the origin; this machine reaches the signalling server.
-    2 * (plan.links.len() + plan.peers.len() + gateways + plan.edges.len()) as u64 + 2
+    let of_peers = plan.links.len() + 2 * plan.peers.len() + gateways;
+    // The edges replicate from the origin, helpers reach every database, this machine the signalling server.
+    2 * (of_peers + 3 * plan.edges.len() + 2) as u64
 }
 
 /// That against the table's limits. `there`: the mesh runs, so its entries are among those that are counted.
@@ -120,7 +122,7 @@ fn judge(what: &'static str, wanted: u64, held: u64, limits: Option<(u64, u64)>)
     Finding::warning(
         what,
         format!(
-            "{text}, {hard} fit: links will stall with \"neighbor table overflow\" in the kernel's log. `sysctl -w net.ipv4.neigh.default.gc_thresh3={more_hard} net.ipv4.neigh.default.gc_thresh2={more_soft}` (in /etc/sysctl.d to keep it)"
+            "{text}, {hard} fit: where it overflows (\"neighbor table overflow\" in the kernel's log) connections wait for seconds. `sysctl -w net.ipv4.neigh.default.gc_thresh3={more_hard} net.ipv4.neigh.default.gc_thresh2={more_soft}` (in /etc/sysctl.d to keep it)"
         ),
     )
 }
@@ -152,11 +154,11 @@ mod tests {
 
     #[test]
     fn a_table_that_is_too_small_is_told_with_numbers_that_fit() {
-        // Two links, three peers, two gateways, two edges.
-        assert_eq!(wanted_neighbours(&plan()), 20);
+        // Two links; three peers, twice; two gateways; two edges.
+        assert_eq!(wanted_neighbours(&plan()), 2 * (2 + 6 + 2 + 6 + 2));
         let table = "entries  allocs\n0000000e 00000008\n";
         assert_eq!(entries(table), Some(14));
-        assert_eq!(judge("", 996, 14, Some((512, 1024))).verdict, Verdict::Ok);
+        assert_eq!(judge("", 1010, 14, Some((512, 1024))).verdict, Verdict::Ok);
         let found = judge("", 1200, 14, Some((512, 1024)));
         assert!(found.verdict == Verdict::Warning && found.detail.contains("gc_thresh3=4096"), "{found:?}");
     }
