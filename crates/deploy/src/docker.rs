@@ -13,12 +13,14 @@
 //! | [`image`] | the three images, without a registry |
 //! | [`tunnel`] | SQL from this machine to databases that only their own networks reach |
 //! | [`pipe`] | its inner end, in a helper container |
+//! | [`doctor`] | what an engine and this machine lack for a plan |
 
 mod apply;
 pub mod body;
 pub mod checks;
 mod destroy;
 pub mod diff;
+pub mod doctor;
 pub mod engine;
 mod faults;
 pub mod files;

@@ -13,7 +13,7 @@ use crate::{
     context::{self, Context, Kind, On, absolute},
     exit,
     output::{Output, count},
-    progress::Progress,
+    progress::{Progress, Timed, Told},
     ways,
 };
 
@@ -55,6 +55,8 @@ struct Answer<'a> {
     backend: &'static str,
     /// Until every peer was connected, both edges replicated and every song was stored.
     seconds: f64,
+    /// Its parts, in seconds from the beginning; several go on at the same time.
+    steps: Vec<Told>,
     detached: bool,
     changes: &'a Changes,
     /// What it took of the engine (Docker).
@@ -80,11 +82,13 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     let ran = backend.name() == "local" && !matches!(backend.plan().await, Ok(None));
     let begin = Instant::now();
     let progress = Progress::new();
+    let timed = Timed::new(&progress);
     let applied = tokio::select! {
-        applied = backend.apply(&plan, &options, &progress) => applied,
+        applied = backend.apply(&plan, &options, &timed) => applied,
         code = stop.asked() => {
             // What the engine has begun, it ends.
             backend.settle().await?;
+            drop(timed);
             drop(progress);
             if ran || backend.name() == "docker" {
                 context.out.note("interrupted; the mesh runs on, perhaps half-changed: `hopcast up` completes it");
@@ -94,6 +98,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
             return Ok(code);
         }
     };
+    let steps = timed.steps();
     drop(progress);
     let Applied { changes, session, engine } = applied?;
     let seconds = begin.elapsed().as_secs_f64();
@@ -118,6 +123,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         mesh: &plan.mesh,
         backend: backend.name(),
         seconds,
+        steps,
         detached,
         changes: &changes,
         engine,

@@ -147,7 +147,7 @@ pub(super) async fn run(
 }
 
 /// The plan's images, without knowing what is in them.
-fn names_alone(plan: &Plan) -> Images {
+pub(super) fn names_alone(plan: &Plan) -> Images {
     let image = |role, name: &str| Image {
         role,
         name: name.to_owned(),
