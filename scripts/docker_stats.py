@@ -5,7 +5,7 @@
 
 One JSON object: memory in MiB of the peers (max, median), of all containers, of their shims; with --idle what all
 peers together take of one core over so many seconds, in per cent; with --caches the peers' memory without the bytes of
-their cached segments, which it asks each peer for at the address that the plan (`hopcast plan --json`) gives it.
+their cached segments, which it asks each peer for through the door that the plan (`hopcast plan --json`) names.
 """
 import argparse
 import http.client
@@ -56,7 +56,8 @@ def usage(container):
     return max(0, memory["usage"] - cache), stats["cpu_stats"]["cpu_usage"]["total_usage"]
 
 
-def cached(address):
+def cached(door, peer):
+    address = f"{door}/p/{peer}"
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=TIMEOUT) as answer:
         text = answer.read().decode()
     found = re.search(r"^hopcast\w*_cache_bytes ([0-9.e+]+)$", text, re.M)
@@ -110,8 +111,8 @@ def main():
         result["shims_mib"] = None if shim is None else round(shim / MIB, 1)
         if arguments.caches:
             plan = json.loads(arguments.caches.read_text().splitlines()[-1])
-            address = {peer["name"]: peer["docker"] for peer in plan["peers"]}
-            bytes_cached = list(pool.map(cached, [address[one["Labels"][NODE]] for one in peers]))
+            door = plan["local"]["door"]
+            bytes_cached = list(pool.map(lambda one: cached(door, one["Labels"][NODE]), peers))
             net = [took - kept for took, kept in zip(whole, bytes_cached)]
             result["peer_cached_bytes_max"] = max(bytes_cached)
             result["peer_net_mib_max"] = round(max(net) / MIB, 2)

@@ -235,7 +235,7 @@ fn every_command_on_a_small_mesh() {
     let before = mesh.starts();
     let again = mesh.ok(&["up"]);
     assert_untouched(&again["changes"]);
-    let requests = again["engine"]["requests"].as_u64().unwrap();
+    let requests = again["engine_requests"].as_u64().unwrap();
     eprintln!("a second `up`: {requests} requests to the engine");
     assert!(requests < 10, "{requests} requests");
     assert_eq!(mesh.starts(), before);

@@ -128,23 +128,8 @@ pub struct Applied {
     pub changes: Changes,
     /// Present where the mesh ends with its caller (`local`, started by this call).
     pub session: Option<Session>,
-    /// What it took of the engine (`docker`).
-    pub engine: Option<EngineUse>,
-}
-
-/// What `apply` took of a container engine. Times are wall clock, in seconds.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct EngineUse {
-    /// Requests that were sent.
-    pub requests: u64,
-    /// Making the images that were missing or out of date.
-    pub images_seconds: f64,
-    /// Removing what goes; networks and volumes; the databases' and the signalling server's containers.
-    pub servers_seconds: f64,
-    /// Creating, connecting and starting the peers' containers.
-    pub peers_seconds: f64,
-    /// From then on until every peer was connected.
-    pub connected_seconds: f64,
+    /// Requests to the engine (`docker`).
+    pub requests: Option<u64>,
 }
 
 /// The names of the nodes that `apply` changed. All empty: nothing differed.

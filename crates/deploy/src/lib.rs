@@ -34,8 +34,7 @@ mod wire;
 
 pub use access::{Access, PlayerAddress};
 pub use backend::{
-    Applied, ApplyOptions, Backend, Changes, DestroyOptions, Destroyed, EngineUse, Fault, Job, LogSink,
-    Session,
+    Applied, ApplyOptions, Backend, Changes, DestroyOptions, Destroyed, Fault, Job, LogSink, Session,
 };
 pub use docker::Docker;
 pub use error::Error;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use hopcast_deploy::{Applied, ApplyOptions, Backend, Changes, DestroyOptions, EngineUse, Quiet, Session};
+use hopcast_deploy::{Applied, ApplyOptions, Backend, Changes, DestroyOptions, Quiet, Session};
 use hopcast_protocol::{MeshName, PeerName, RoomName, SongName};
 use hopcast_topology::{Plan, plan::Song};
 use serde::Serialize;
@@ -59,9 +59,9 @@ struct Answer<'a> {
     steps: Vec<Told>,
     detached: bool,
     changes: &'a Changes,
-    /// What it took of the engine (Docker).
+    /// Requests to the engine (Docker).
     #[serde(skip_serializing_if = "Option::is_none")]
-    engine: Option<EngineUse>,
+    engine_requests: Option<u64>,
     peers: usize,
     rooms: usize,
     links: usize,
@@ -100,7 +100,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     };
     let steps = timed.steps();
     drop(progress);
-    let Applied { changes, session, engine } = applied?;
+    let Applied { changes, session, requests } = applied?;
     let seconds = begin.elapsed().as_secs_f64();
     if options.dry_run {
         return dry(&context.out, &plan, &changes);
@@ -126,7 +126,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         steps,
         detached,
         changes: &changes,
-        engine,
+        engine_requests: requests,
         peers: plan.peers.len(),
         rooms: plan.rooms.len(),
         links: plan.links.len(),

@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Mutex,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hopcast_protocol::MeshSecret;
@@ -24,8 +24,7 @@ use super::{
     wanted::{self, Wanted},
 };
 use crate::{
-    Applied, ApplyOptions, Changes, EngineUse, Error, Progress, Step, databases, error::Doing as _, graph,
-    ready,
+    Applied, ApplyOptions, Changes, Error, Progress, Step, databases, error::Doing as _, graph, ready,
 };
 
 /// A helper that was made this long ago and does not run was left by somebody who was killed, in seconds.
@@ -51,7 +50,6 @@ pub(super) async fn run(
     }
     let engine = docker.engine().await?;
     let sent = engine.requests();
-    let mut took = EngineUse::default();
     let files = Files::new(state);
     let routes =
         checks::routes(&std::fs::read_to_string("/proc/net/route").doing("read", "/proc/net/route")?);
@@ -81,7 +79,7 @@ pub(super) async fn run(
         return Ok(Applied {
             changes: Changes { new_secret, ..diff.changes(&wanted) },
             session: None,
-            engine: None,
+            requests: None,
         });
     }
 
@@ -90,9 +88,7 @@ pub(super) async fn run(
     let mut present = Present::read(engine).await?;
     check(&present)?;
     let (secret, new_secret) = state.create_secret()?;
-    let begin = Instant::now();
     let images = image::ensure(engine, plan, progress).await?;
-    took.images_seconds = begin.elapsed().as_secs_f64();
     if images.all().iter().any(|image| image.origin != Origin::Present) {
         // That took its time: others may have come meanwhile.
         present = Present::read(engine).await?;
@@ -108,19 +104,13 @@ pub(super) async fn run(
     let diff = diff::diff(&wanted, &present, &files.stale(&wanted), &options.only);
     files.write_plan(plan)?;
     let job = Job { engine, files: &files, wanted: &wanted, progress };
-    let begin = Instant::now();
     job.sweep_helpers(&present).await?;
     job.make_room(&diff).await?;
     job.servers(&diff).await?;
-    took.servers_seconds = begin.elapsed().as_secs_f64();
     let rest = async {
-        let begin = Instant::now();
         job.peers(&diff).await?;
-        took.peers_seconds = begin.elapsed().as_secs_f64();
-        let (begin, server) = (Instant::now(), place::published(plan.signalling.local));
-        ready::wait(plan, server, progress, || job.dead(|_| true)).await?;
-        took.connected_seconds = begin.elapsed().as_secs_f64();
-        Ok(())
+        let server = place::published(plan.signalling.local);
+        ready::wait(plan, server, progress, || job.dead(|_| true)).await
     };
     let data = async {
         let access = docker.open_to(plan, &secret).await?;
@@ -141,9 +131,9 @@ pub(super) async fn run(
     };
     let (songs, ()) = tokio::try_join!(data, rest)?;
     files.sweep(&wanted)?;
-    took.requests = engine.requests() - sent;
+    let requests = Some(engine.requests() - sent);
     let changes = Changes { songs, new_secret, ..diff.changes(&wanted) };
-    Ok(Applied { changes, session: None, engine: Some(took) })
+    Ok(Applied { changes, session: None, requests })
 }
 
 /// The plan's images, without knowing what is in them.
