@@ -378,6 +378,28 @@ fn a_changed_file_touches_only_what_differs() {
     let run = mesh.run(&["up", "--only", "nobody"]);
     assert!(run.code != 0 && run.stderr.contains("nobody"), "{}", run.stderr);
 
+    // Another password, over data that stay; then the secret is lost, too.
+    let own = |changes: &Value| names(&changes["songs"]).len();
+    let topology = std::fs::read_to_string(mesh.hopcast.path("topology.toml")).unwrap();
+    std::fs::write(mesh.hopcast.path("pw"), "another\n").unwrap();
+    std::fs::write(
+        mesh.hopcast.path("topology.toml"),
+        format!("{topology}[postgres]\npassword_file = \"pw\"\n"),
+    )
+    .unwrap();
+    let changes = mesh.up();
+    assert_eq!((names(&changes["restarted"]).len(), own(&changes)), (2, 0), "{changes}");
+    std::fs::write(mesh.hopcast.path("topology.toml"), topology).unwrap();
+    std::fs::remove_file(mesh.hopcast.path(&format!("state/{}/secret", mesh.name()))).unwrap();
+    let changes = mesh.up();
+    assert_eq!(
+        (&changes["new_secret"], names(&changes["restarted"]).len()),
+        (&true.into(), 3 + 1 + 2),
+        "{changes}"
+    );
+    let out = mesh.hopcast.path("0.ts");
+    mesh.ok(&["fetch", "demo/64k/0", "--via", &peer(3), "-o", out.to_str().unwrap()]);
+
     // What somebody removed by hand comes back; what was killed is told.
     docker(&["rm", "-f", &peer(2)]);
     let run = mesh.run(&["status"]);
