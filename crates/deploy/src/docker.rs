@@ -49,7 +49,7 @@ pub use self::engine::Engine;
 use self::{files::Files, present::Present};
 use crate::{
     Access, Applied, ApplyOptions, Backend, DestroyOptions, Destroyed, Error, Fault, Job, LogSink,
-    PlayerAddress, Progress, State, Status, databases,
+    PlayerAddress, Progress, State, Status, databases, programs::Programs,
 };
 
 /// Containers of this machine's engine.
@@ -57,12 +57,13 @@ use crate::{
 pub struct Docker {
     state: State,
     engine: Arc<OnceCell<Engine>>,
+    programs: Option<Programs>,
 }
 
 impl Docker {
     /// The mesh of that state directory. Nothing is touched, nobody is asked.
     pub fn new(state: State) -> Self {
-        Self { state, engine: Arc::default() }
+        Self { state, engine: Arc::default(), programs: None }
     }
 
     /// Uses this engine instead of the one that `DOCKER_HOST` names.
@@ -70,6 +71,18 @@ impl Docker {
     pub fn with_engine(mut self, engine: Engine) -> Self {
         self.engine = Arc::new(OnceCell::new_with(Some(engine)));
         self
+    }
+
+    /// Makes images from these programs instead of those that [`Programs::find`] finds.
+    #[must_use]
+    pub fn with_programs(mut self, programs: Programs) -> Self {
+        self.programs = Some(programs);
+        self
+    }
+
+    /// What images are made from.
+    fn programs(&self) -> Result<Programs, Error> {
+        self.programs.clone().map_or_else(Programs::find, Ok)
     }
 
     /// The mesh's state directory.

@@ -73,7 +73,7 @@ pub(super) async fn run(
             Some(secret) => (secret, false),
             None => (MeshSecret([0; 32]), true),
         };
-        let images = image::find(engine, plan).await?;
+        let images = image::find_from(engine, plan, docker.programs()).await?;
         let wanted = look(&secret, &images)?;
         let diff = diff::diff(&wanted, &present, &files.stale(&wanted), &options.only);
         return Ok(Applied {
@@ -88,7 +88,7 @@ pub(super) async fn run(
     let mut present = Present::read(engine).await?;
     check(&present)?;
     let (secret, new_secret) = state.create_secret()?;
-    let images = image::ensure(engine, plan, progress).await?;
+    let images = image::ensure_from(engine, plan, docker.programs(), progress).await?;
     if images.all().iter().any(|image| image.origin != Origin::Present) {
         // That took its time: others may have come meanwhile.
         present = Present::read(engine).await?;

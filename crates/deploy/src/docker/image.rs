@@ -141,7 +141,16 @@ pub async fn ensure_from(
 
 /// The images that [`ensure`] would leave, with those that it would have to make as [`Origin::Missing`]. Changes nothing.
 pub async fn find(engine: &Engine, plan: &Plan) -> Result<Images, Error> {
-    Maker { engine, shelf: Shelf::read(engine).await?, progress: None }.images(plan, Programs::find()).await
+    find_from(engine, plan, Programs::find()).await
+}
+
+/// As [`find`], with these programs.
+pub async fn find_from(
+    engine: &Engine,
+    plan: &Plan,
+    programs: Result<Programs, Error>,
+) -> Result<Images, Error> {
+    Maker { engine, shelf: Shelf::read(engine).await?, progress: None }.images(plan, programs).await
 }
 
 /// Writes the plan's images to a file that `docker load` and [`load`] take; the names in it. They must be there
