@@ -90,7 +90,13 @@ impl<'a> Context<'a> {
         match self.target.separation {
             Separation::Addresses => Some(Place::Address(peer.endpoint.ip())),
             Separation::Namespaces => peer.pid.map(Place::Inside),
+            Separation::Hosts => Some(Place::Here),
         }
+    }
+
+    /// Whether peers can be told apart by their addresses, and looked at from here.
+    pub(crate) fn sees_processes(&self) -> bool {
+        self.target.separation != Separation::Hosts
     }
 
     /// The plan's rooms without the dead.

@@ -100,6 +100,9 @@ pub struct Report {
     pub numbers: Numbers,
     /// The checks, in the order in which they ran.
     pub checks: Vec<Check>,
+    /// The checks that this backend has no place for, each with the reason. Nothing is claimed about them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// How long all of it took.
     pub seconds: f64,
 }
@@ -146,6 +149,9 @@ impl fmt::Display for Report {
             for failure in &check.failures {
                 writeln!(f, "          - {failure}")?;
             }
+        }
+        for text in &self.left_out {
+            writeln!(f, "left out {text}")?;
         }
         let n = &self.numbers;
         writeln!(
@@ -291,6 +297,7 @@ mod tests {
             passed: true,
             numbers: Numbers { peers: 160, ..Numbers::default() },
             checks: vec![],
+            left_out: vec![],
             seconds: 1.0,
         };
         let json = serde_json::to_value(&report).unwrap();

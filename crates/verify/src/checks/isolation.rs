@@ -87,6 +87,10 @@ pub(crate) async fn check(context: &Context<'_>, songs: &[Manifest]) -> (Tally, 
         refused += networks::check(context, &databases, &mut tally).await;
     }
     refused += strangers::check(context, songs, &mut tally).await;
+    if !context.sees_processes() {
+        tally.only("the gateways' rights and the peers; not tried from other machines, which the firewall and pg_hba.conf keep out");
+        return (tally, refused);
+    }
     let attempts = access::attempts(context, &databases);
     context
         .each_of(
