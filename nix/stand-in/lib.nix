@@ -62,6 +62,9 @@ let
     min = a: b: if a < b then a else b;
     max = a: b: if a > b then a else b;
     hasPrefix = prefix: text: lib.substring 0 (lib.stringLength prefix) text == prefix;
+    removePrefix =
+      prefix: text:
+      if lib.hasPrefix prefix text then lib.substring (lib.stringLength prefix) (-1) text else text;
     hasSuffix =
       suffix: text:
       let

@@ -110,12 +110,19 @@ let
         let
           opened = if lib.isPath module || lib.isString module then import module else module;
           called = if lib.isFunction opened then opened arguments else opened;
-          structured = called ? options || called ? config || called ? imports;
+          structured = called ? options || called ? config;
           own = {
             options = called.options or { };
-            config = if structured then called.config or { } else called;
+            config =
+              if structured then
+                called.config or { }
+              else
+                removeAttrs called [
+                  "imports"
+                  "key"
+                ];
           };
-          key = module.key or (if lib.isPath module then toString module else null);
+          key = called.key or (if lib.isPath module then toString module else null);
         in
         [ (own // { inherit key; }) ] ++ lib.concatMap read (called.imports or [ ]);
       # A file that is imported twice counts once.

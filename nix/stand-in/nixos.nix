@@ -103,13 +103,12 @@ let
     let
       script = pkgs.writeShellApplication {
         name = "unit-script-${lib.replaceStrings [ "@" ] [ "" ] name}";
-        inherit (each) script;
         text = each.script;
       };
       body =
         each.serviceConfig
         // lib.optionalAttrs (each.script != "") {
-          ExecStart = "${lib.getExe (removeAttrs script [ ])}";
+          ExecStart = lib.getExe script;
         };
     in
     section "Unit" (filled (relations each))

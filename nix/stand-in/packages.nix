@@ -41,7 +41,12 @@ let
     // {
       meta = set.meta or { };
       passthru = set.passthru or { };
-      overrideAttrs = change: evaluatedOnly set.pname (describe (set // change set));
+      overrideAttrs =
+        change:
+        let
+          changed = set // change set;
+        in
+        evaluatedOnly changed.pname (describe changed);
     }
     // set.passthru or { };
   describe =
@@ -307,6 +312,7 @@ let
       "sleep"
     ];
     util-linux = one "setpriv";
+    nix = programs "nix" [ "nix-instantiate" ];
     systemd = one "systemd-analyze";
     docker-client = one "docker";
     nixfmt-tree = one "nixfmt";
