@@ -108,7 +108,7 @@ pub(crate) enum Command {
     /// Make, save and load the images of the Docker backend
     Image(With<image::Arguments>),
     /// Make NixOS modules, files and keys of the file
-    Generate(With<generate::Arguments>),
+    Generate(generate::Arguments),
     /// Set up the databases of NixOS hosts and store the songs; their unit does it
     Populate(With<populate::Arguments>),
     /// Measure hopcast beside what it is compared with
@@ -163,7 +163,7 @@ pub(crate) async fn run(context: &mut Context, global: Global, command: Command)
         Command::Verify(with) => call!(verify::run, with, await),
         Command::Doctor(with) => call!(doctor::run, with, await),
         Command::Image(with) => call!(image::run, with, await).map(done),
-        Command::Generate(with) => call!(generate::run, with).map(done),
+        Command::Generate(arguments) => generate::run(context, &arguments).map(done),
         Command::Populate(with) => call!(populate::run, with, await).map(done),
         Command::Bench(with) => call!(bench::run, with).map(done),
         Command::Completions(arguments) => completions::run(&context.out, &arguments).map(done),

@@ -32,17 +32,25 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum What {
     /// The hosts' NixOS modules, as readable Nix
-    Nixos,
+    Nixos {
+        #[command(flatten)]
+        of: Of,
+    },
     /// Every node's files without its secrets, for the hosts' modules
     NixosConfigs {
         #[command(flatten)]
-        at: At,
+        of: Of,
+        /// The hosts' addresses: JSON, {"host": {"network": "address"}}
+        #[arg(long, value_name = "FILE")]
+        addresses: PathBuf,
         /// The directory to write; it must not be there
         #[arg(short, long, value_name = "DIR")]
         output: PathBuf,
     },
     /// The secret files of every host, to be brought there
     NixosKeys {
+        #[command(flatten)]
+        of: Of,
         /// The directory to write: one directory for each host in it
         #[arg(short, long, value_name = "DIR")]
         output: PathBuf,
@@ -52,19 +60,12 @@ enum What {
     },
 }
 
-/// Where the hosts are.
+/// What it is made of.
 #[derive(Debug, Args)]
-pub(crate) struct At {
-    /// The hosts' addresses: JSON, {"host": {"network": "address"}}
-    #[arg(long, value_name = "FILE")]
-    addresses: PathBuf,
-}
-
-impl At {
-    /// The hosts of a plan.
-    pub(crate) fn hosts(&self, plan: &Plan) -> anyhow::Result<Hosts> {
-        hosts(plan, &self.addresses)
-    }
+struct Of {
+    /// The topology file [default: topology.toml here or in the nearest directory above]
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
 }
 
 /// The hosts of a plan, at the addresses that a file has.
@@ -77,10 +78,12 @@ pub(crate) fn hosts(plan: &Plan, path: &Path) -> anyhow::Result<Hosts> {
     Hosts::new(plan, addresses).with_context(|| path_name.to_string())
 }
 
-pub(crate) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
+pub(crate) fn run(context: &mut Context, arguments: &Arguments) -> anyhow::Result<()> {
+    let (What::Nixos { of } | What::NixosConfigs { of, .. } | What::NixosKeys { of, .. }) = &arguments.what;
+    context.set_file(of.file.clone());
     let plan = absolute(context.plan()?)?;
     match &arguments.what {
-        What::Nixos => {
+        What::Nixos { .. } => {
             let text = nixos::definitions(&plan)?;
             if context.out.is_json() {
                 return context.out.result(&serde_json::json!({ "nix": text }));
@@ -88,15 +91,15 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()
             context.out.text(text);
             Ok(())
         }
-        What::NixosConfigs { at, output } => {
-            let files = nixos::configs(&plan, &at.hosts(&plan)?)?;
+        What::NixosConfigs { addresses, output, .. } => {
+            let files = nixos::configs(&plan, &hosts(&plan, addresses)?)?;
             directory(output, 0o755)?;
             for (path, text) in &files {
                 write(&output.join(path), text, 0o644)?;
             }
             told(context, output, files.len())
         }
-        What::NixosKeys { output, host } => {
+        What::NixosKeys { output, host, .. } => {
             let mut keys = nixos::keys(&plan, &secret(&plan)?)?;
             if let Some(host) = host {
                 let known: Vec<_> = keys.iter().map(|keys| keys.host.clone()).collect();
