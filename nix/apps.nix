@@ -11,15 +11,14 @@ let
   inherit (self.packages.${system}) hopcast peer-image signalling-image;
   shipped = import ./source.nix { inherit lib; };
 
-  # `set_file "$@"` leaves in `file` what names the topology file, unless the arguments do.
+  # Leaves in `file` what names the topology file, unless the arguments do, and in `backend` whether they name that.
   find-file = ''
-    file=(--file ${shipped}/topology.toml)
     at=$PWD
-    while :; do
-      [ ! -e "$at/topology.toml" ] || file=(--file "$at/topology.toml")
-      [ ! -e "$at/topology.toml" ] && [ "$at" != / ] || break
+    until [ -e "$at/topology.toml" ] || [ "$at" = / ]; do
       at=$(dirname "$at")
     done
+    file=(--file "$at/topology.toml")
+    [ -e "$at/topology.toml" ] || file=(--file ${shipped}/topology.toml)
     backend=
     for argument; do
       case $argument in
@@ -68,17 +67,19 @@ rec {
     pkgs.ffmpeg-headless
     pkgs.jq
   ] ''
+    # What names the mesh, here as there.
+    which=("''${file[@]}" "$@")
     scratch=$(mktemp -d)
     cleanup() {
-      hopcast down "''${file[@]}" || true
+      hopcast down "''${which[@]}" || true
       rm -rf "$scratch"
     }
     trap cleanup EXIT
-    hopcast up "''${file[@]}" --detach --json "$@" | tail -n 1 >"$scratch/up.json"
+    hopcast up "''${which[@]}" --backend local --detach --json | tail -n 1 >"$scratch/up.json"
     url=$(jq -r .farthest.url "$scratch/up.json")
     echo "playing $url"
     heard=$(ffmpeg -v error -i "$url" -map 0:a -f md5 -)
-    echo "the player heard a song with $heard"
-    hopcast verify "''${file[@]}"
+    echo "the player heard all of it ($heard)"
+    hopcast verify "''${which[@]}"
   '';
 }

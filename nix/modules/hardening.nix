@@ -28,6 +28,7 @@
   RestrictRealtime = true;
   RestrictSUIDSGID = true;
   SystemCallArchitectures = "native";
+  SystemCallErrorNumber = "EPERM";
   SystemCallFilter = [
     "@system-service"
     "~@privileged @resources"
