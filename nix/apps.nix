@@ -9,7 +9,7 @@
 }:
 let
   inherit (self.packages.${system}) hopcast peer-image signalling-image;
-  shipped = import ./source.nix { inherit lib; };
+  shipped = (self.lib.topology { file = ../topology.toml; }).file;
 
   # Leaves in `file` what names the topology file, unless the arguments do, and in `backend` whether they name that.
   find-file = ''
@@ -18,7 +18,7 @@ let
       at=$(dirname "$at")
     done
     file=(--file "$at/topology.toml")
-    [ -e "$at/topology.toml" ] || file=(--file ${shipped}/topology.toml)
+    [ -e "$at/topology.toml" ] || file=(--file ${shipped})
     backend=
     for argument; do
       case $argument in

@@ -27,6 +27,18 @@ let
     name: tools: phase:
     programs.overrideAttrs (old: {
       pname = "hopcast-${name}";
+      # Tests read the documentation, play the songs and run the scripts.
+      src = import ./source.nix {
+        inherit lib;
+        more = [
+          ../.config
+          ../README.md
+          ../docs
+          ../rustfmt.toml
+          ../scripts
+          ../songs
+        ];
+      };
       nativeBuildInputs = old.nativeBuildInputs ++ tools;
       # Nothing that is only tested need be static.
       env = old.env // {
@@ -63,6 +75,44 @@ let
       lib.filterAttrs (name: _: lib.hasPrefix "hopcast-" name) hosts.${host}.config.systemd.units
     )
   ) (lib.attrNames hosts);
+  # What scripts/nix-hosts needs to know beside the units.
+  targets =
+    let
+      plan = self.lib.topology small;
+      who = import ./tests/who.nix { inherit lib plan; };
+      inherit (hosts.${who.origin}.config.services.hopcast.mesh) addresses;
+      at = edge: addresses.${edge}.${who.edge.${edge}.network};
+    in
+    pkgs.writeText "targets.json" (
+      lib.toJSON {
+        inherit (plan) file;
+        inherit (who) origin victim;
+        inherit addresses;
+        peers = lib.genAttrs who.peers (host: plan.hosts.${host}.modules.peers.instances);
+        gateways = lib.concatMap (
+          edge:
+          map (host: [
+            host
+            (at edge)
+          ]) who.edge.${edge}.gateways
+        ) who.edges;
+        # The origin is in the peers' network, too, where its firewall closes it: there is none here.
+        strangers =
+          lib.concatMap (
+            edge:
+            map (host: [
+              host
+              edge
+              (at edge)
+            ]) who.edge.${edge}.strangers
+          ) who.edges
+          ++ map (host: [
+            host
+            who.origin
+            addresses.${who.origin}.${lib.head plan.hosts.${who.origin}.networks}
+          ]) who.peers;
+      }
+    );
 in
 {
   fmt = cargo "fmt" [ pkgs.rustfmt ] "cargo fmt --all --check";
@@ -142,6 +192,14 @@ in
         [ ! -s complaints ]
       )
     done
+    ${lib.concatMapStrings (host: ''
+      cp ${
+        pkgs.writeText "postgresql.json" (
+          lib.toJSON (lib.mapAttrs (_: toString) hosts.${host}.config.services.postgresql.settings)
+        )
+      } ${host}/postgresql.json
+    '') (lib.filter (host: hosts.${host}.config.services.postgresql.enable) (lib.attrNames hosts))}
+    cp ${targets} targets.json
     cp -r . "$out"
   '';
 

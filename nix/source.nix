@@ -1,18 +1,19 @@
-# What cargo needs of this directory, and nothing else: a changed README builds nothing anew.
-{ lib }:
+# What cargo needs of this directory, and nothing else: a changed README builds no program anew.
+{
+  lib,
+  # More than the programs are made of.
+  more ? [ ],
+}:
 lib.fileset.toSource {
   root = ./..;
-  fileset = lib.fileset.unions [
-    ../.config
-    ../Cargo.lock
-    ../Cargo.toml
-    ../crates
-    ../rustfmt.toml
-    ../scripts
-    ../songs
-    ../topology.toml
-    # The crates' documentation and tests refer to them.
-    ../README.md
-    ../docs
-  ];
+  fileset = lib.fileset.unions (
+    [
+      ../Cargo.lock
+      ../Cargo.toml
+      ../crates
+      # `hopcast init` has it in it.
+      ../topology.toml
+    ]
+    ++ more
+  );
 }

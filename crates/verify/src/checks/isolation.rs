@@ -88,7 +88,7 @@ pub(crate) async fn check(context: &Context<'_>, songs: &[Manifest]) -> (Tally, 
     }
     refused += strangers::check(context, songs, &mut tally).await;
     if !context.sees_processes() {
-        tally.only("the gateways' rights and the peers; not tried from other machines, which the firewall and pg_hba.conf keep out");
+        tally.only("not tried: from other machines, and as a player on a peer's machine");
         return (tally, refused);
     }
     let attempts = access::attempts(context, &databases);
