@@ -63,23 +63,26 @@ rec {
   status = command "status" "Show what runs, and whether all is well" "status";
   graph = command "graph" "Draw the mesh as DOT, SVG or PNG" "graph";
   verify = command "verify" "Test the running mesh from outside" "verify";
-  demo = app "demo" "A mesh on this machine, a song played at its far end, and the proof" [
-    pkgs.ffmpeg-headless
-    pkgs.jq
-  ] ''
-    # What names the mesh, here as there.
-    which=("''${file[@]}" "$@")
-    scratch=$(mktemp -d)
-    cleanup() {
-      hopcast down "''${which[@]}" || true
-      rm -rf "$scratch"
-    }
-    trap cleanup EXIT
-    hopcast up "''${which[@]}" --backend local --detach --json | tail -n 1 >"$scratch/up.json"
-    url=$(jq -r .farthest.url "$scratch/up.json")
-    echo "playing $url"
-    heard=$(ffmpeg -v error -i "$url" -map 0:a -f md5 -)
-    echo "the player heard all of it ($heard)"
-    hopcast verify "''${which[@]}"
-  '';
+  demo =
+    app "demo" "A mesh on this machine, a song played at its far end, and the proof"
+      [
+        pkgs.ffmpeg-headless
+        pkgs.jq
+      ]
+      ''
+        # What names the mesh, here as there.
+        which=("''${file[@]}" "$@")
+        scratch=$(mktemp -d)
+        cleanup() {
+          hopcast down "''${which[@]}" || true
+          rm -rf "$scratch"
+        }
+        trap cleanup EXIT
+        hopcast up "''${which[@]}" --backend local --detach --json | tail -n 1 >"$scratch/up.json"
+        url=$(jq -r .farthest.url "$scratch/up.json")
+        echo "playing $url"
+        heard=$(ffmpeg -v error -i "$url" -map 0:a -f md5 -)
+        echo "the player heard all of it ($heard)"
+        hopcast verify "''${which[@]}"
+      '';
 }

@@ -55,7 +55,17 @@ let
   vm =
     arguments:
     pkgs.testers.runNixOSTest (
-      import ./tests/mesh.nix ({ inherit self lib pkgs system; } // arguments)
+      import ./tests/mesh.nix (
+        {
+          inherit
+            self
+            lib
+            pkgs
+            system
+            ;
+        }
+        // arguments
+      )
     );
 
   # The hosts of the small mesh, evaluated as any NixOS host is.
@@ -71,9 +81,10 @@ let
   ) (self.lib.nodes (small // { keys = "/var/lib/hopcast-keys"; }));
   units = lib.concatMap (
     host:
-    lib.mapAttrsToList (name: unit: { inherit name host; inherit (unit) text; }) (
-      lib.filterAttrs (name: _: lib.hasPrefix "hopcast-" name) hosts.${host}.config.systemd.units
-    )
+    lib.mapAttrsToList (name: unit: {
+      inherit name host;
+      inherit (unit) text;
+    }) (lib.filterAttrs (name: _: lib.hasPrefix "hopcast-" name) hosts.${host}.config.systemd.units)
   ) (lib.attrNames hosts);
   # What scripts/nix-hosts needs to know beside the units.
   targets =
@@ -203,12 +214,18 @@ in
     cp -r . "$out"
   '';
 
-  mesh-small = vm ({
-    name = "mesh-small";
-    memory = 512;
-  } // small);
-  mesh = vm ({
-    name = "mesh";
-    memory = 2048;
-  } // shipped);
+  mesh-small = vm (
+    {
+      name = "mesh-small";
+      memory = 512;
+    }
+    // small
+  );
+  mesh = vm (
+    {
+      name = "mesh";
+      memory = 2048;
+    }
+    // shipped
+  );
 }

@@ -1,6 +1,5 @@
 # The packages of this flake beside nixpkgs' own.
-_:
-final: _prev:
+_: final: _prev:
 let
   packages = import ./packages.nix {
     inherit (final) lib;

@@ -164,9 +164,7 @@ in
       ++ map (edge: lib.nameValuePair edge.name (edgeHost edge)) edges
     )
     // lib.listToAttrs (
-      map (number: lib.nameValuePair "peers-${toString number}" (peerHost number)) (
-        lib.range 1 hostCount
-      )
+      map (number: lib.nameValuePair "peers-${toString number}" (peerHost number)) (lib.range 1 hostCount)
     );
   # The file in the store, with the songs and the graph that it names beside it, and nothing else.
   file =
@@ -175,10 +173,7 @@ in
         lib.fileset.toSource {
           root = top;
           fileset = lib.fileset.unions (
-            [ file ]
-            ++ map (song: beside + "/${song}") (
-              songs ++ lib.optional (graph != null) graph
-            )
+            [ file ] ++ map (song: beside + "/${song}") (songs ++ lib.optional (graph != null) graph)
           );
         }
       }${lib.removePrefix (toString top) (toString file)}"

@@ -28,7 +28,8 @@ let
         name: each:
         let
           given =
-            cfg.addresses.${name} or (throw "services.hopcast.mesh.addresses has no `${name}', a host of the topology file.");
+            cfg.addresses.${name}
+              or (throw "services.hopcast.mesh.addresses has no `${name}', a host of the topology file.");
         in
         if lib.isString given then lib.genAttrs each.networks (_: given) else given
       ) plan.hosts

@@ -27,8 +27,7 @@ let
   push =
     definition:
     let
-      inside =
-        wrap: content: map (set: lib.mapAttrs (_: value: wrap value) set) (push content);
+      inside = wrap: content: map (set: lib.mapAttrs (_: value: wrap value) set) (push content);
     in
     if definition._type or "" == "if" then
       inside (lib.mkIf definition.condition) definition.content
@@ -94,8 +93,7 @@ let
     a: b:
     a
     // lib.mapAttrs (
-      name: value:
-      if a ? ${name} && value._type or "" != "option" then join a.${name} value else value
+      name: value: if a ? ${name} && value._type or "" != "option" then join a.${name} value else value
     ) b;
 
   evalModules =
@@ -148,7 +146,9 @@ let
       all = once (lib.concatMap read modules);
       options = lib.foldl' join { } (map (module: module.options) all);
       config = tree prefix options (map (module: module.config) all);
-      arguments = specialArgs // { inherit lib config options; };
+      arguments = specialArgs // {
+        inherit lib config options;
+      };
     in
     {
       inherit config options;
@@ -220,12 +220,12 @@ in
       merge = _: lib.concatStringsSep "\n";
     };
     enum =
-      values: simple "one of ${lib.concatMapStringsSep ", " toString values}" (value: lib.elem value values);
+      values:
+      simple "one of ${lib.concatMapStringsSep ", " toString values}" (value: lib.elem value values);
     nullOr = type: {
       description = "null or ${type.description}";
       check = value: value == null || type.check value;
-      merge =
-        at: values: if lib.all (value: value == null) values then null else type.merge at values;
+      merge = at: values: if lib.all (value: value == null) values then null else type.merge at values;
     };
     either = a: b: {
       description = "${a.description} or ${b.description}";
@@ -239,9 +239,9 @@ in
       empty = [ ];
       merge =
         at: values:
-        lib.imap1 (
-          n: value: leaf (at ++ [ "[definition ${toString n}]" ]) { inherit type; } [ value ]
-        ) (lib.concatLists values);
+        lib.imap1 (n: value: leaf (at ++ [ "[definition ${toString n}]" ]) { inherit type; } [ value ]) (
+          lib.concatLists values
+        );
     };
     attrsOf = type: {
       description = "attribute set of ${type.description}";

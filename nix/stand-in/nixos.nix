@@ -82,9 +82,7 @@ let
           toString given;
     in
     lib.optionalString (given != [ ]) "${name}=${text}\n";
-  section =
-    name: lines:
-    "[${name}]\n" + lib.concatStringsSep "" (lib.mapAttrsToList line lines);
+  section = name: lines: "[${name}]\n" + lib.concatStringsSep "" (lib.mapAttrsToList line lines);
   relations =
     each:
     {
@@ -222,8 +220,7 @@ let
             name: each: lib.nameValuePair "${name}.service" { text = serviceText name each; }
           ) config.systemd.services
           // lib.mapAttrs' (
-            name: each:
-            lib.nameValuePair "${name}.target" { text = section "Unit" (filled (relations each)); }
+            name: each: lib.nameValuePair "${name}.target" { text = section "Unit" (filled (relations each)); }
           ) config.systemd.targets;
         system.build.evaluated =
           let

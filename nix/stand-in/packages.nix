@@ -119,19 +119,16 @@ let
 
     runCommand =
       name: set: script:
-      dressed (make name
-        (
-          {
-            PATH = "${lib.makeBinPath (set.nativeBuildInputs or [ ])}:${host.path}";
-          }
-          // removeAttrs set [
-            "meta"
-            "nativeBuildInputs"
-            "passthru"
-          ]
-        )
-        script
-      ) (set // { pname = name; });
+      dressed (make name (
+        {
+          PATH = "${lib.makeBinPath (set.nativeBuildInputs or [ ])}:${host.path}";
+        }
+        // removeAttrs set [
+          "meta"
+          "nativeBuildInputs"
+          "passthru"
+        ]
+      ) script) (set // { pname = name; });
     writeText = name: text: write name text ''cp "$textPath" "$out"'';
     writeShellApplication =
       {

@@ -65,7 +65,9 @@ in
       origin = by_name["${origin}"]
       verify = (
           "hopcast verify --backend nixos --file ${plan.file} --json"
-          " --addresses ${nodes.${origin}.services.hopcast.origin-db.addresses} --secret ${keys}/${origin}/secret"
+          " --addresses ${
+            nodes.${origin}.services.hopcast.origin-db.addresses
+          } --secret ${keys}/${origin}/secret"
       )
 
 
@@ -87,7 +89,9 @@ in
 
       with subtest("nobody but an edge's own peers reaches it"):
           for name in peer_hosts:
-              by_name[name].fail("nc -z -w 3 ${at origin (lib.head plan.hosts.${origin}.networks)} ${port}")
+              by_name[name].fail("nc -z -w 3 ${
+                at origin (lib.head plan.hosts.${origin}.networks)
+              } ${port}")
               by_name[name].fail("nc -z -w 3 ${at origin micro} ${port}")
           for address, names in edges.values():
               for name in names:
@@ -96,7 +100,9 @@ in
       with subtest("a unit is as small as the plan says, and may do nothing"):
           unit = "hopcast-peer@${heard}.service"
           shown = by_name["${survivor}"].succeed(f"systemctl show -p MemoryMax -p DynamicUser {unit}")
-          assert "MemoryMax=${toString nodes.${survivor}.services.hopcast.peers.memoryMax}" in shown, shown
+          assert "MemoryMax=${
+            toString nodes.${survivor}.services.hopcast.peers.memoryMax
+          }" in shown, shown
           assert "DynamicUser=yes" in shown, shown
 
       with subtest("a machine of peers dies, and the others still play"):
