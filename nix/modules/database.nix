@@ -44,6 +44,11 @@ in
     services.postgresql = {
       enable = true;
       enableTCPIP = true;
+      # As on every other backend, whatever this host's language is.
+      initdbArgs = [
+        "--encoding=UTF8"
+        "--locale=C"
+      ];
       settings = {
         inherit (cfg) port;
         # Who may connect, from where and how often follows from the plan.

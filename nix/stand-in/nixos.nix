@@ -183,6 +183,7 @@ let
             type = types.lines;
             default = "";
           };
+          initdbArgs = list;
           settings = set types.raw;
         };
         system = {

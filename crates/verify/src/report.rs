@@ -171,13 +171,16 @@ impl fmt::Display for Report {
             count(n.sockets_audited, "connection"),
             count(n.isolation_refused, "attempt")
         )?;
-        let container =
-            n.peer_container_max_kb.map_or(String::new(), |kb| format!("; largest container: {kb} kB"));
-        writeln!(
-            f,
-            "largest peer: {} kB resident, {} kB private, {} bytes of it cached segments{container}",
-            n.peer_rss_max_kb, n.peer_private_max_kb, n.peer_cache_bytes
-        )?;
+        // What was not looked at has no size.
+        if self.left_out.is_empty() {
+            let container =
+                n.peer_container_max_kb.map_or(String::new(), |kb| format!("; largest container: {kb} kB"));
+            writeln!(
+                f,
+                "largest peer: {} kB resident, {} kB private, {} bytes of it cached segments{container}",
+                n.peer_rss_max_kb, n.peer_private_max_kb, n.peer_cache_bytes
+            )?;
+        }
         let verdict = if self.passed { "verified" } else { "NOT verified" };
         write!(f, "{} ({}): {verdict} in {:.1} s", self.mesh, self.backend, self.seconds)
     }
