@@ -24,6 +24,8 @@ let
   nodes = self.lib.nodes { inherit file keys root; };
   who = import ./who.nix { inherit lib plan; };
   inherit (who) origin victim survivor;
+  # What the test driver calls a machine.
+  variable = lib.replaceStrings [ "-" "." ] [ "_" "_" ];
   list = names: "[${lib.concatMapStringsSep ", " (name: "\"${name}\"") names}]";
 in
 {
@@ -51,7 +53,9 @@ in
     ''
       import json
 
-      by_name = {machine.name: machine for machine in machines}
+      by_name = {${
+        lib.concatMapStringsSep ", " (host: "\"${host}\": ${variable host}") (lib.attrNames plan.hosts)
+      }}
       peer_hosts = ${list who.peers}
       # Each edge's address in its own network, and the machines that are not in it.
       edges = json.loads('${

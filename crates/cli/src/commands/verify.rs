@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     /// The mesh of this name, whatever the topology file says or whether there is one
     #[arg(long, value_name = "MESH")]
     name: Option<MeshName>,
-    /// What runs the mesh [default: what it is found on]
+    /// What runs the mesh [default: what it runs on]
     #[arg(long, value_enum, value_name = "BACKEND")]
     backend: Option<At>,
     /// With --backend nixos: the hosts' addresses, as `generate nixos-configs` takes them
@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
 /// Where a mesh can be verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum At {
-    /// Processes of this machine
+    /// Processes of this machine and embedded PostgreSQL
     Local,
     /// Containers of this machine's Docker engine
     Docker,
