@@ -3,9 +3,11 @@
 //! Every bench starts the real programs as processes, measures hopcast and the other side in turn, and reports the ratio
 //! of the medians. It never links the signalling server's or the peer's code, and it asserts nothing: it prints.
 
+pub mod deploy;
 pub mod play;
 pub mod programs;
 pub mod start;
+pub mod stop;
 
 /// The middle value; of an even number the lower of the two. `None` of nothing.
 pub fn median(values: &[f64]) -> Option<f64> {

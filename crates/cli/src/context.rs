@@ -39,7 +39,8 @@ pub(crate) struct On {
 }
 
 /// The backends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
     /// Processes of this machine and embedded PostgreSQL
     Local,

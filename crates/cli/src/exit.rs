@@ -90,12 +90,12 @@ pub(crate) fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> an
 
 /// The code of an error.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
-    use hopcast_deploy::Error::{Missing, NotRunning};
+    use hopcast_deploy::Error::{Missing, NoEngine, NotRunning};
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.code;
     }
     match error.downcast_ref() {
-        Some(Missing(_) | NotRunning(_)) => UNAVAILABLE,
+        Some(Missing(_) | NoEngine { .. } | NotRunning(_)) => UNAVAILABLE,
         _ => FAILED,
     }
 }

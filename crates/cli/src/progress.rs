@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io::{IsTerminal as _, Write as _},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -95,6 +95,50 @@ impl hopcast_deploy::Progress for Progress {
 
     fn note(&self, text: &str) {
         Self::note(self, text);
+    }
+}
+
+/// When a step of a work was first and last told of, in seconds from the beginning.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub(crate) struct Told {
+    step: hopcast_deploy::Step,
+    from: f64,
+    to: f64,
+}
+
+/// A progress that remembers when what was told.
+pub(crate) struct Timed<'a> {
+    shown: &'a Progress,
+    begin: Instant,
+    told: Mutex<Vec<Told>>,
+}
+
+impl<'a> Timed<'a> {
+    /// Counts from now on.
+    pub(crate) fn new(shown: &'a Progress) -> Self {
+        Self { shown, begin: Instant::now(), told: Mutex::default() }
+    }
+
+    /// In the order of their first word.
+    pub(crate) fn steps(self) -> Vec<Told> {
+        self.told.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl hopcast_deploy::Progress for Timed<'_> {
+    fn step(&self, step: hopcast_deploy::Step, done: u64, total: u64) {
+        let now = self.begin.elapsed().as_secs_f64();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match told.iter_mut().find(|one| one.step == step) {
+            Some(one) => one.to = now,
+            None => told.push(Told { step, from: now, to: now }),
+        }
+        drop(told);
+        self.shown.step(&step.to_string(), done, total);
+    }
+
+    fn note(&self, text: &str) {
+        self.shown.note(text);
     }
 }
 

@@ -128,6 +128,8 @@ pub struct Applied {
     pub changes: Changes,
     /// Present where the mesh ends with its caller (`local`, started by this call).
     pub session: Option<Session>,
+    /// Requests to the engine (`docker`).
+    pub requests: Option<u64>,
 }
 
 /// The names of the nodes that `apply` changed. All empty: nothing differed.

@@ -10,15 +10,18 @@
 //! | [`place`] | where everything is: the plan's fixed addresses |
 //! | [`wanted`], [`present`], [`diff`], [`checks`] | what should be, what is, what differs, what is in the way |
 //! | [`body`], [`nodes`], [`files`] | an object in the engine's words, requests for one object, files that nodes read |
+//! | `password` | a new password for a database that has kept its data |
 //! | [`image`] | the three images, without a registry |
 //! | [`tunnel`] | SQL from this machine to databases that only their own networks reach |
 //! | [`pipe`] | its inner end, in a helper container |
+//! | [`doctor`] | what an engine and this machine lack for a plan |
 
 mod apply;
 pub mod body;
 pub mod checks;
 mod destroy;
 pub mod diff;
+pub mod doctor;
 pub mod engine;
 mod faults;
 pub mod files;
@@ -28,6 +31,7 @@ mod inside;
 pub mod labels;
 mod logs;
 pub mod nodes;
+mod password;
 pub mod pipe;
 pub mod place;
 pub mod present;

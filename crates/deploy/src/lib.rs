@@ -13,6 +13,7 @@ pub mod backend;
 mod databases;
 pub mod docker;
 pub mod error;
+pub mod finding;
 #[cfg(test)]
 mod fixture;
 mod graph;
@@ -38,6 +39,7 @@ pub use backend::{
 };
 pub use docker::Docker;
 pub use error::Error;
+pub use finding::{Finding, Verdict};
 pub use local::Local;
 pub use progress::{Progress, Quiet, Step};
 pub use state::State;

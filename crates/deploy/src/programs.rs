@@ -27,7 +27,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Looks beside the running program, then in `$HOPCAST_BIN_DIR`, then in PATH.
+    /// Looks in `$HOPCAST_BIN_DIR`, then beside the running program, then in PATH.
     pub fn find() -> Result<Self, Error> {
         Ok(Self {
             hopcast: find("hopcast")?,
@@ -58,10 +58,8 @@ fn find(name: &str) -> Result<PathBuf, Error> {
     let beside = env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
     let set = env::var_os("HOPCAST_BIN_DIR").map(PathBuf::from);
     let path: Vec<_> = env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
-    beside
-        .clone()
-        .into_iter()
-        .chain(set)
+    set.into_iter()
+        .chain(beside.clone())
         .chain(path)
         .map(|dir| dir.join(name))
         .find(|path| is_executable(path))

@@ -44,7 +44,8 @@ pub struct Owner<'a> {
     pub user: &'a str,
     /// Where the owner connects from.
     pub from: &'a [Block],
-    /// The owner may also use the Unix socket, with a password (the official image's start-up needs it).
+    /// The owner may also use the Unix socket, without a password: where nobody reaches it but who has the data files as
+    /// well (inside a container).
     pub socket: bool,
 }
 
@@ -71,7 +72,7 @@ impl Rules {
     fn new(owner: &Owner<'_>) -> Self {
         let mut rules = Self("# Written by hopcast at every `up`; changes are lost.\n".into());
         if owner.socket {
-            rules.0 += &format!("local all {} scram-sha-256\n", quoted(owner.user));
+            rules.0 += &format!("local all {} trust\n", quoted(owner.user));
         }
         // `postgres` as well: where the owner creates the database from.
         for block in owner.from {
@@ -134,7 +135,7 @@ mod tests {
         let network = Block::new("172.30.1.0".parse().unwrap(), 24);
         let from = [ADMIN.into()];
         let text = origin(&Owner { socket: true, ..owner(&from) }, &[network]);
-        assert!(text.contains("local all \"media\" scram-sha-256\n"));
+        assert!(text.contains("local all \"media\" trust\n"));
         assert!(text.contains("host \"hls\" \"hopcast_repl\" 172.30.1.0/24 scram-sha-256\n"));
         assert!(text.contains("host \"hls\" \"hopcast_reader\" 172.30.1.0/24 scram-sha-256\n"));
         assert!(!text.contains("gateway") && !text.contains("trust"));

@@ -14,10 +14,11 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     error::VerifyError,
     graph::RoomGraph,
+    http::Client,
     options::{OnProgress, Options, Progress},
     place::Place,
     report::{Check, Tally},
-    target::{PeerTarget, Separation, Target},
+    target::{PeerTarget, ProcessRole, Separation, Target},
 };
 
 /// Longest wait for a short answer of a peer or the server.
@@ -97,6 +98,18 @@ impl<'a> Context<'a> {
     /// Whether peers can be told apart by their addresses, and looked at from here.
     pub(crate) fn sees_processes(&self) -> bool {
         self.target.separation != Separation::Hosts
+    }
+
+    /// A client of a peer that comes as a player does: where everything has a network of its own, from the door's, which every
+    /// peer's machine knows already. From here each peer would be one more neighbour to this kernel, whose table of them is
+    /// bounded for all namespaces together (arp(7), `gc_thresh3`) and nearly full with 160 peers of four links.
+    pub(crate) fn player(&self, peer: &PeerTarget) -> Client {
+        let mut processes = self.target.processes.iter();
+        let door = match self.target.separation {
+            Separation::Addresses | Separation::Hosts => None,
+            Separation::Namespaces => processes.find(|process| process.role == ProcessRole::Signalling),
+        };
+        Client::from(peer.endpoint, door.map_or(Place::Here, |process| Place::Inside(process.pid)))
     }
 
     /// The plan's rooms without the dead.

@@ -1,4 +1,4 @@
-//! `hopcast doctor`: what this machine lacks for a local mesh, each with what to do about it. It changes nothing.
+//! `hopcast doctor`: what this machine lacks for a mesh, each with what to do about it. It changes nothing.
 
 use std::{
     io,
@@ -8,7 +8,13 @@ use std::{
 };
 
 use clap::Args;
-use hopcast_deploy::{State, postgres::Postgres, programs::Programs};
+use hopcast_deploy::{
+    Docker, Finding, State, Verdict,
+    docker::doctor::{self, Memory},
+    postgres::Postgres,
+    programs::Programs,
+};
+use hopcast_protocol::MeshName;
 use hopcast_topology::Plan;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
@@ -24,77 +30,51 @@ const DESCRIPTORS: u64 = 256;
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
-pub(crate) struct Arguments {}
-
-/// How one look ended.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Verdict {
-    Ok,
-    /// Something optional is missing.
-    Warning,
-    /// `hopcast up` would fail.
-    Missing,
+pub(crate) struct Arguments {
+    /// What the mesh is to run on
+    #[arg(long, value_enum, value_name = "BACKEND", default_value_t = Kind::Local)]
+    backend: Kind,
 }
 
-#[derive(Debug, Serialize)]
-struct Finding {
-    what: &'static str,
-    verdict: Verdict,
-    /// What was found, or what is wrong and what to do.
-    detail: String,
-}
-
-impl Finding {
-    fn of<T, E: ToString>(what: &'static str, found: Result<T, E>, text: impl FnOnce(T) -> String) -> Self {
-        match found {
-            Ok(found) => Self { what, verdict: Verdict::Ok, detail: text(found) },
-            Err(error) => Self { what, verdict: Verdict::Missing, detail: error.to_string() },
-        }
-    }
-
-    /// For what the mesh can do without.
-    fn optional(self) -> Self {
-        let verdict = if self.verdict == Verdict::Missing { Verdict::Warning } else { self.verdict };
-        Self { verdict, ..self }
-    }
-}
-
-pub(crate) async fn run(context: &Context, _: &Arguments) -> anyhow::Result<u8> {
-    let mut findings = vec![
-        Finding::of("postgresql", Postgres::find(&cache(), &[]), |found| match found {
-            Postgres::Installed { bin, major } => format!("{major}, in {}", bin.display()),
-            Postgres::Download => "pg-embed will download it".to_owned(),
-        }),
-        Finding::of("programs", Programs::find(), |programs| {
-            let folder = programs.peer.parent().unwrap_or(Path::new(".")).display().to_string();
-            format!("hopcast-peer and hopcast-signalling: {folder}")
-        }),
-        tool(
-            "graphviz",
-            "dot",
-            "-V",
-            "`hopcast graph` writes SVG and PNG with it (Debian: apt-get install graphviz)",
-        ),
-        tool(
-            "ffmpeg",
-            "ffmpeg",
-            "-version",
-            "`hopcast ingest` encodes audio files with it (Debian: apt-get install ffmpeg)",
-        ),
-        state(),
-    ];
+pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<u8> {
     // Without a file there is still something to say about the machine.
-    match context.load() {
-        Ok(loaded) => {
-            let path = loaded.path.display().to_string();
-            findings.push(Finding { what: "topology", verdict: Verdict::Ok, detail: path });
-            findings.extend(of_plan(&loaded.plan).await);
-        }
+    let (topology, plan) = match context.load() {
+        Ok(loaded) => (Finding::ok("topology", loaded.path.display().to_string()), Some(loaded.plan)),
         Err(error) => {
-            let verdict =
-                if exit::code(&error) == exit::NO_INPUT { Verdict::Warning } else { Verdict::Missing };
-            findings.push(Finding { what: "topology", verdict, detail: format!("{error:#}") });
+            let found = Finding::missing("topology", format!("{error:#}"));
+            let absent = exit::code(&error) == exit::NO_INPUT;
+            (if absent { found.optional() } else { found }, None)
+        }
+    };
+    let programs = Finding::of("programs", Programs::find(), |programs| {
+        let folder = programs.peer.parent().unwrap_or(Path::new(".")).display().to_string();
+        format!("hopcast-peer and hopcast-signalling: {folder}")
+    });
+    let mut memory = None;
+    let mut findings = Vec::new();
+    match arguments.backend {
+        Kind::Local => {
+            findings.extend([postgresql(), programs]);
+            findings.extend(tools());
+            findings.extend([state(), topology]);
+            if let Some(plan) = &plan {
+                findings.extend(of_plan(plan).await);
+            }
+        }
+        Kind::Docker => {
+            // The images have both in them: whether they are needed is said there.
+            findings.extend([postgresql().optional(), programs.optional()]);
+            findings.extend(tools());
+            findings.extend([state(), topology]);
+            let mesh = match &plan {
+                Some(plan) => plan.mesh.clone(),
+                // The engine alone is looked at.
+                None => MeshName::new("doctor")?,
+            };
+            let docker = Docker::new(State::new(State::default_root()?, mesh));
+            let found = doctor::look(&docker, plan.as_ref()).await;
+            findings.extend(found.findings);
+            memory = found.memory;
         }
     }
     let rows: Vec<_> = findings
@@ -115,8 +95,43 @@ pub(crate) async fn run(context: &Context, _: &Arguments) -> anyhow::Result<u8> 
     } else {
         format!("{} to put right before `hopcast up`", count(missing, "thing"))
     });
-    context.out.result(&serde_json::json!({ "ready": missing == 0, "findings": findings }))?;
+    context.out.result(&Answer { ready: missing == 0, backend: arguments.backend, findings, memory })?;
     Ok(if missing == 0 { exit::OK } else { exit::FAILED })
+}
+
+#[derive(Serialize)]
+struct Answer {
+    ready: bool,
+    backend: Kind,
+    findings: Vec<Finding>,
+    /// What the mesh will take, in bytes (Docker).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Memory>,
+}
+
+fn postgresql() -> Finding {
+    Finding::of("postgresql", Postgres::find(&cache(), &[]), |found| match found {
+        Postgres::Installed { bin, major } => format!("{major}, in {}", bin.display()),
+        Postgres::Download => "pg-embed will download it".to_owned(),
+    })
+}
+
+/// Programs of others that some commands use.
+fn tools() -> [Finding; 2] {
+    [
+        tool(
+            "graphviz",
+            "dot",
+            "-V",
+            "`hopcast graph` writes SVG and PNG with it (Debian: apt-get install graphviz)",
+        ),
+        tool(
+            "ffmpeg",
+            "ffmpeg",
+            "-version",
+            "`hopcast ingest` encodes audio files with it (Debian: apt-get install ffmpeg)",
+        ),
+    ]
 }
 
 /// Where pg-embed keeps what it has downloaded.

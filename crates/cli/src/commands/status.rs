@@ -69,17 +69,21 @@ fn word(state: NodeState) -> &'static str {
 }
 
 /// One node in one row.
-fn row(node: &NodeStatus) -> [String; 6] {
+fn row(node: &NodeStatus) -> [String; 7] {
     let mut detail = node.detail.clone().unwrap_or_default();
     if node.restarts > 0 {
         let _ = write!(detail, "{}restarts: {}", if detail.is_empty() { "" } else { ", " }, node.restarts);
     }
     [
         node.name.clone(),
-        word(node.state).to_owned(),
+        match &node.health {
+            Some(health) => format!("{}, {health}", word(node.state)),
+            None => word(node.state).to_owned(),
+        },
         node.pid.map(|pid| format!("pid {pid}")).unwrap_or_default(),
         node.address.map(|address| address.to_string()).unwrap_or_default(),
         node.rss_kb.map(|kb| bytes(kb * 1024)).unwrap_or_default(),
+        node.cpu_ms.map(|ms| format!("{:.1} s CPU", ms as f64 / 1000.0)).unwrap_or_default(),
         detail,
     ]
 }

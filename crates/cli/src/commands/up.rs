@@ -13,7 +13,7 @@ use crate::{
     context::{self, Context, Kind, On, absolute},
     exit,
     output::{Output, count},
-    progress::Progress,
+    progress::{Progress, Timed, Told},
     ways,
 };
 
@@ -55,8 +55,13 @@ struct Answer<'a> {
     backend: &'static str,
     /// Until every peer was connected, both edges replicated and every song was stored.
     seconds: f64,
+    /// Its parts, in seconds from the beginning; several go on at the same time.
+    steps: Vec<Told>,
     detached: bool,
     changes: &'a Changes,
+    /// Requests to the engine (Docker).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    engine_requests: Option<u64>,
     peers: usize,
     rooms: usize,
     links: usize,
@@ -77,11 +82,13 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     let ran = backend.name() == "local" && !matches!(backend.plan().await, Ok(None));
     let begin = Instant::now();
     let progress = Progress::new();
+    let timed = Timed::new(&progress);
     let applied = tokio::select! {
-        applied = backend.apply(&plan, &options, &progress) => applied,
+        applied = backend.apply(&plan, &options, &timed) => applied,
         code = stop.asked() => {
             // What the engine has begun, it ends.
             backend.settle().await?;
+            drop(timed);
             drop(progress);
             if ran || backend.name() == "docker" {
                 context.out.note("interrupted; the mesh runs on, perhaps half-changed: `hopcast up` completes it");
@@ -91,8 +98,9 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
             return Ok(code);
         }
     };
+    let steps = timed.steps();
     drop(progress);
-    let Applied { changes, session } = applied?;
+    let Applied { changes, session, requests } = applied?;
     let seconds = begin.elapsed().as_secs_f64();
     if options.dry_run {
         return dry(&context.out, &plan, &changes);
@@ -115,8 +123,10 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         mesh: &plan.mesh,
         backend: backend.name(),
         seconds,
+        steps,
         detached,
         changes: &changes,
+        engine_requests: requests,
         peers: plan.peers.len(),
         rooms: plan.rooms.len(),
         links: plan.links.len(),

@@ -19,7 +19,7 @@ use super::{
     files::Files,
     image::{self, Image, ImageRole, Images, Origin},
     labels::{self, Role},
-    nodes, place,
+    nodes, password, place,
     present::{self, Life, Present},
     wanted::{self, Wanted},
 };
@@ -49,6 +49,7 @@ pub(super) async fn run(
         )));
     }
     let engine = docker.engine().await?;
+    let sent = engine.requests();
     let files = Files::new(state);
     let routes =
         checks::routes(&std::fs::read_to_string("/proc/net/route").doing("read", "/proc/net/route")?);
@@ -75,7 +76,11 @@ pub(super) async fn run(
         let images = image::find(engine, plan).await?;
         let wanted = look(&secret, &images)?;
         let diff = diff::diff(&wanted, &present, &files.stale(&wanted), &options.only);
-        return Ok(Applied { changes: Changes { new_secret, ..diff.changes(&wanted) }, session: None });
+        return Ok(Applied {
+            changes: Changes { new_secret, ..diff.changes(&wanted) },
+            session: None,
+            requests: None,
+        });
     }
 
     files.prepare(state)?;
@@ -110,6 +115,7 @@ pub(super) async fn run(
     let data = async {
         let access = docker.open_to(plan, &secret).await?;
         let fill = async {
+            job.passwords(plan, &diff).await?;
             // The entry point of a new cluster makes it first, which takes its time on a busy machine.
             let mut databases =
                 databases::set_up(plan, &access, plan.origin.docker.address, NEW_CLUSTER).await?;
@@ -126,11 +132,13 @@ pub(super) async fn run(
     };
     let (songs, ()) = tokio::try_join!(data, rest)?;
     files.sweep(&wanted)?;
-    Ok(Applied { changes: Changes { songs, new_secret, ..diff.changes(&wanted) }, session: None })
+    let requests = Some(engine.requests() - sent);
+    let changes = Changes { songs, new_secret, ..diff.changes(&wanted) };
+    Ok(Applied { changes, session: None, requests })
 }
 
 /// The plan's images, without knowing what is in them.
-fn names_alone(plan: &Plan) -> Images {
+pub(super) fn names_alone(plan: &Plan) -> Images {
     let image = |role, name: &str| Image {
         role,
         name: name.to_owned(),
@@ -248,13 +256,31 @@ impl Job<'_> {
                 Ok(())
             }
         };
+        let total = (create.len() + ids.lock().expect("nobody panics with it").len()) as u64;
+        if total > 0 {
+            self.progress.step(step, 0, total);
+        }
         nodes::each(create, make, |_| ()).await?;
         let ids = ids.into_inner().expect("nobody panics with it");
-        let total = ids.len() as u64;
         let start = |(at, id): (usize, String)| async move {
             nodes::start(self.engine, &self.wanted.nodes[at], &id).await
         };
         nodes::each(ids, start, |done| self.progress.step(step, done, total)).await
+    }
+
+    /// A database that was made anew over data that were there may want another password.
+    async fn passwords(&self, plan: &Plan, diff: &Diff) -> Result<(), Error> {
+        let kept = diff.create.iter().map(|&at| &self.wanted.nodes[at]).filter(|node| {
+            let volume = node.container.volume.as_ref();
+            let new = |name: &str| diff.create_volumes.iter().any(|&at| self.wanted.volumes[at].name == name);
+            volume.is_some_and(|(name, _)| !new(name))
+        });
+        let postgres = &plan.postgres;
+        let reset = |name: String| async move {
+            password::reset(self.engine, &name, &postgres.user, postgres.port, NEW_CLUSTER).await
+        };
+        let kept: Vec<String> = kept.map(|node| node.name.clone()).collect();
+        nodes::each(kept, reset, |_| ()).await
     }
 
     /// Running nodes that reread their files, and paused ones that go on.

@@ -24,7 +24,7 @@ use bollard::{
     },
     query_parameters::{
         AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder,
-        StartContainerOptions,
+        StartContainerOptions, WaitContainerOptionsBuilder,
     },
 };
 use futures_util::StreamExt as _;
@@ -317,8 +317,24 @@ impl Helper {
             let _ = end.send(()); // its task may have ended already
         }
         let ended = async { while matches!(self.line().await, Ok(Some(_))) {} };
-        if timeout(END, ended).await.is_err() {
-            let name = self.name.clone();
+        let ended = timeout(END, ended).await;
+        let name = self.name.clone();
+        if ended.is_ok() {
+            // The engine removes it; whoever looks after this must not find it.
+            let gone = engine.call(format!("wait for the end of {name}"), END, |docker| async move {
+                let options = WaitContainerOptionsBuilder::new().condition("removed").build();
+                match docker.wait_container(&name, Some(options)).next().await {
+                    Some(Err(error)) => Err(error),
+                    Some(Ok(_)) | None => Ok(()),
+                }
+            });
+            match gone.await {
+                Err(error) if !error.has_status(404) => {
+                    tracing::debug!(%error, "a helper container may be left");
+                }
+                _ => {}
+            }
+        } else {
             let what = format!("remove the helper container {name}");
             let removed =
                 engine.call(what, engine::CHANGE, |docker| async move { remove(&docker, &name).await });

@@ -26,7 +26,8 @@ pub const FILES: &str = "/etc/hopcast";
 /// The file that peers and the signalling server read.
 pub const CONFIG_FILE: &str = "config.json";
 const HBA_FILE: &str = "pg_hba.conf";
-const PASSWORD_FILE: &str = "password";
+/// Where a database's owner has its password.
+pub const PASSWORD_FILE: &str = "password";
 /// Where the official image keeps its data.
 const PGDATA: &str = "/var/lib/postgresql/data";
 /// Who peers and the signalling server run as: nobody on any machine.
@@ -242,7 +243,7 @@ fn signalling(plan: &Plan, secret: &MeshSecret, images: &Images) -> Node {
 fn databases(plan: &Plan, password: &str, images: &Images) -> Vec<Node> {
     let operator =
         [place::operator(plan), Ipv4Addr::LOCALHOST].map(|address| hba::Block::from(IpAddr::from(address)));
-    // The socket is what the official image's entry point makes the database through.
+    // The socket is what the image's entry point makes the database through, and what a new password is set through.
     let owner = hba::Owner {
         database: &plan.postgres.database,
         user: &plan.postgres.user,

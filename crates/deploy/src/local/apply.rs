@@ -64,7 +64,7 @@ pub(super) async fn run(local: &Local, plan: &Plan, progress: &dyn Progress) -> 
         Ok(mut changes) => {
             changes.new_secret = new_secret;
             programs::sweep(&state.dir().join("bin"), &in_use(&staged, &running, state));
-            Ok(Applied { changes, session })
+            Ok(Applied { changes, session, requests: None })
         }
         Err(error) => {
             // What this call started ends with it, before the error is told.

@@ -114,7 +114,7 @@ impl Mesh {
     }
 
     pub async fn up(&mut self, plan: &Plan) -> hopcast_deploy::Changes {
-        let Applied { changes, session } = self
+        let Applied { changes, session, .. } = self
             .local
             .apply(plan, &ApplyOptions::default(), &Quiet)
             .await

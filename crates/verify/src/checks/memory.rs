@@ -7,7 +7,6 @@ use hopcast_protocol::PeerName;
 
 use crate::{
     context::Context,
-    http::Client,
     metrics,
     proc::{
         cgroup::{self, Group, UNLIMITED},
@@ -32,8 +31,8 @@ pub(crate) struct Largest {
     pub(crate) container_kb: Option<u64>,
 }
 
-async fn cached(peer: &PeerTarget) -> Result<u64, String> {
-    metrics::read(&mut Client::new(peer.endpoint), metrics::CACHE_BYTES).await
+async fn cached(context: &Context<'_>, peer: &PeerTarget) -> Result<u64, String> {
+    metrics::read(&mut context.player(peer), metrics::CACHE_BYTES).await
 }
 
 /// What one peer takes.
@@ -79,7 +78,7 @@ pub(crate) async fn check(context: &Context<'_>) -> (Tally, Largest) {
     let (mut tally, mut largest) = (Tally::default(), Largest::default());
     let (cap, cache) = (context.target.memory_cap, context.target.plan.limits.cache);
     let look = async |peer: &PeerTarget| {
-        (peer.name.clone(), taken(peer, context.target.separation), cached(peer).await)
+        (peer.name.clone(), taken(peer, context.target.separation), cached(context, peer).await)
     };
     context
         .each(NAME, &mut tally, context.living(), look, |tally, (name, taken, cached)| {

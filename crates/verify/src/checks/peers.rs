@@ -27,7 +27,7 @@ async fn text(client: &mut Client, path: &str) -> Result<String, String> {
 
 /// Asks one peer who it is and whom it is linked to.
 async fn answers(context: &Context<'_>, peer: &PeerTarget) -> Result<(), String> {
-    let mut client = Client::new(peer.endpoint);
+    let mut client = context.player(peer);
     let health = text(&mut client, "/health").await?;
     if health != format!("{}: ok", peer.name) {
         return Err(format!("/health says `{health}`"));

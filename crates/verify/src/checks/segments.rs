@@ -112,7 +112,7 @@ impl Work<'_> {
 
     /// Asks for segments in turn until one was not in the peer's cache.
     async fn peer(&self, peer: &PeerTarget, candidates: Vec<&Piece>) -> Result<Outcome, String> {
-        let mut client = Client::new(peer.endpoint);
+        let mut client = self.context.player(peer);
         if candidates.is_empty() {
             return self.refusal(&mut client).await;
         }
@@ -332,7 +332,7 @@ pub(crate) async fn check(
 
 /// Fetches a song's master playlist through a peer: a gateway gives it the newest manifest over a broadcast route, unless
 /// the peer has asked within the last 10 s.
-pub(crate) async fn touch(peer: &PeerTarget, song: &SongName) -> Result<(), String> {
-    let answer = Client::new(peer.endpoint).get(&playlist::master(song), ANSWER + BEYOND_PATIENCE).await;
+pub(crate) async fn touch(context: &Context<'_>, peer: &PeerTarget, song: &SongName) -> Result<(), String> {
+    let answer = context.player(peer).get(&playlist::master(song), ANSWER + BEYOND_PATIENCE).await;
     answer.map_err(|error| error.to_string())?.ok().map(drop)
 }

@@ -284,7 +284,7 @@ async fn make_routes(context: &Context<'_>, songs: &[Manifest], seen: usize, eve
     while !asking.is_empty() && events.standing().len() <= seen && Instant::now() < until {
         for (peer, song) in &asking {
             // Whether it can be played is the business of the check `segments`.
-            drop(touch(peer, song).await);
+            drop(touch(context, peer, song).await);
         }
         context.pause().await;
     }
