@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     commands::{
-        bench, check, completions, doctor, down, fetch, graph, healthy, image, init, keeper, logs, path,
-        pipe, plan, probe, schema, songs, status, up, verify,
+        bench, check, completions, doctor, down, fetch, generate, graph, healthy, image, init, keeper, logs,
+        path, pipe, plan, populate, probe, schema, songs, status, up, verify,
     },
     context::Context,
     exit,
@@ -107,6 +107,10 @@ pub(crate) enum Command {
     Doctor(With<doctor::Arguments>),
     /// Make, save and load the images of the Docker backend
     Image(With<image::Arguments>),
+    /// Make NixOS modules, files and keys of the file
+    Generate(generate::Arguments),
+    /// Set up the databases of NixOS hosts and store the songs; their unit does it
+    Populate(With<populate::Arguments>),
     /// Measure hopcast beside what it is compared with
     Bench(With<bench::Arguments>),
     /// Print the completions of a shell
@@ -159,6 +163,8 @@ pub(crate) async fn run(context: &mut Context, global: Global, command: Command)
         Command::Verify(with) => call!(verify::run, with, await),
         Command::Doctor(with) => call!(doctor::run, with, await),
         Command::Image(with) => call!(image::run, with, await).map(done),
+        Command::Generate(arguments) => generate::run(context, &arguments).map(done),
+        Command::Populate(with) => call!(populate::run, with, await).map(done),
         Command::Bench(with) => call!(bench::run, with).map(done),
         Command::Completions(arguments) => completions::run(&context.out, &arguments).map(done),
         Command::Keeper(arguments) => keeper::run(arguments).await.map(done),

@@ -225,3 +225,28 @@ fn a_variable_that_is_no_text_is_told() {
     assert_eq!(run.code, 64);
     assert!(run.stderr.contains("POSTGRES_PASSWORD"), "{}", run.stderr);
 }
+
+#[test]
+fn keys_for_nixos_hosts_are_their_owners_alone_and_what_is_missing_is_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let hopcast = Hopcast::new()
+        .file("topology.toml", SMALL)
+        .file("addresses.json", r#"{"signalling": {"micro-net": "192.0.2.1"}}"#);
+    let run = hopcast.run(&["generate", "nixos-keys", "-o", "keys", "--json"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    // One for each peer and for the server, the owner's password for both databases, the secret.
+    assert_eq!(json(&run)["files"], 5 + 1 + 2 + 1);
+    let mode = |path: &str| std::fs::metadata(hopcast.path(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("keys"), mode("keys/peers-1"), mode("keys/peers-1/peer-1.json")), (0o700, 0o700, 0o400));
+    // A second time nothing is in the way, and the keys are the same.
+    let key = std::fs::read_to_string(hopcast.path("keys/peers-1/peer-1.json")).unwrap();
+    assert_eq!(hopcast.run(&["generate", "nixos-keys", "-o", "keys", "--host", "peers-1"]).code, 0);
+    assert_eq!(std::fs::read_to_string(hopcast.path("keys/peers-1/peer-1.json")).unwrap(), key);
+    let run = hopcast.run(&["generate", "nixos-keys", "-o", "keys", "--host", "peers-99"]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("no host peers-99: there are signalling, origin-db"), "{}", run.stderr);
+    let run = hopcast.run(&["generate", "nixos-configs", "--addresses", "addresses.json", "-o", "out"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("peers-1 has no address in micro-net"), "{}", run.stderr);
+    assert!(!hopcast.path("out").exists());
+}

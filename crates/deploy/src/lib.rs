@@ -21,6 +21,7 @@ mod holder;
 mod http;
 pub mod keeper;
 pub mod local;
+pub mod nixos;
 mod orphans;
 pub mod postgres;
 mod proc;

@@ -91,7 +91,11 @@ async fn an_image_is_made_once_and_again_when_its_program_has_changed() {
     let second = image::ensure_from(&engine, &plan, Ok(old), &Quiet).await.unwrap();
     assert!(second.all().iter().all(|image| image.origin == Origin::Present));
     assert_eq!(second.all().map(|image| &image.id), first.all().map(|image| &image.id));
-    assert_eq!(engine.requests() - before, 2, "one look at each");
+    assert_eq!(
+        engine.requests() - before,
+        2,
+        "one list of all, and one look at the database image, whose version only that tells"
+    );
 
     let third = ensure(&plan, programs(other.path(), &format!("{text} new"))).await.unwrap();
     assert_eq!(third.all().map(|image| image.origin), [Origin::Built, Origin::Present, Origin::Present]);

@@ -1,4 +1,4 @@
-//! The command line: one option. Written by hand because a parser for it would be a tenth of the program, and there are
+//! The command line: two options. Written by hand because a parser for them would be a tenth of the program, and there are
 //! as many of these processes as peers.
 
 use std::{ffi::OsString, path::PathBuf};
@@ -7,10 +7,11 @@ use std::{ffi::OsString, path::PathBuf};
 pub const HELP: &str = "\
 A peer: serves songs to players, and passes segments on for its neighbours.
 
-Usage: hopcast-peer [--config FILE]
+Usage: hopcast-peer [--config FILE [--keys FILE]]
 
 Options:
       --config FILE  a configuration file, as `hopcast up` writes it
+      --keys FILE    its keys, where they are not in it, as `hopcast generate nixos-keys` writes them
   -h, --help         print this
   -V, --version      print the version
 
@@ -22,7 +23,7 @@ Without --config it reads
   PEER_ROOM       its rooms, a comma list, `default`
 and HOPCAST_LOG, in both cases: error, warn, info (default) or debug.
 
-SIGHUP rereads the file; a bad file keeps the old configuration. SIGTERM and SIGINT drain.
+SIGHUP rereads the files; a bad one keeps the old configuration. SIGTERM and SIGINT drain.
 Exit codes: 0 stopped by a signal, 1 could not start, 64 wrong configuration or command line, 75 another process has
 this peer's name.
 ";
@@ -30,23 +31,35 @@ this peer's name.
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Args {
-    /// Run, with this file or from the environment.
-    Run(Option<PathBuf>),
+    /// Run, with these files or from the environment.
+    Run(Option<Files>),
     /// Print [`HELP`].
     Help,
     /// Print the version.
     Version,
 }
 
+/// Where a configuration is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// The configuration.
+    pub config: PathBuf,
+    /// Its secret part, where that is a file of its own.
+    pub keys: Option<PathBuf>,
+}
+
 /// Why a command line is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ArgsError {
-    /// `--config` without a file.
-    #[error("--config needs a FILE")]
-    NoFile,
-    /// `--config` twice.
-    #[error("--config is given twice")]
-    Twice,
+    /// An option without its file.
+    #[error("{0} needs a FILE")]
+    NoFile(&'static str),
+    /// An option twice.
+    #[error("{0} is given twice")]
+    Twice(&'static str),
+    /// `--keys` alone.
+    #[error("--keys belongs to a --config FILE")]
+    KeysAlone,
     /// Anything else.
     #[error("unexpected argument `{0}`: try --help")]
     Unexpected(String),
@@ -54,24 +67,34 @@ pub enum ArgsError {
 
 /// Reads the arguments, without the program's name.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, ArgsError> {
-    let (mut args, mut config) = (args.into_iter(), None);
+    let (mut args, mut config, mut keys) = (args.into_iter(), None, None);
     while let Some(arg) = args.next() {
         let text = arg.to_string_lossy();
-        let file = match text.as_ref() {
-            "-h" | "--help" => return Ok(Args::Help),
-            "-V" | "--version" => return Ok(Args::Version),
-            "--config" => args.next().map(PathBuf::from).ok_or(ArgsError::NoFile)?,
-            other => match other.strip_prefix("--config=") {
-                Some("") => return Err(ArgsError::NoFile),
-                Some(file) => PathBuf::from(file),
-                None => return Err(ArgsError::Unexpected(other.to_owned())),
-            },
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (text.as_ref(), None),
         };
-        if config.replace(file).is_some() {
-            return Err(ArgsError::Twice);
+        let (name, file) = match name {
+            "-h" | "--help" if value.is_none() => return Ok(Args::Help),
+            "-V" | "--version" if value.is_none() => return Ok(Args::Version),
+            "--config" => ("--config", &mut config),
+            "--keys" => ("--keys", &mut keys),
+            _ => return Err(ArgsError::Unexpected(text.into_owned())),
+        };
+        let path = match value {
+            Some(value) => Some(PathBuf::from(value)),
+            None => args.next().map(PathBuf::from),
+        };
+        let path = path.filter(|path| !path.as_os_str().is_empty()).ok_or(ArgsError::NoFile(name))?;
+        if file.replace(path).is_some() {
+            return Err(ArgsError::Twice(name));
         }
     }
-    Ok(Args::Run(config))
+    match (config, keys) {
+        (Some(config), keys) => Ok(Args::Run(Some(Files { config, keys }))),
+        (None, Some(_)) => Err(ArgsError::KeysAlone),
+        (None, None) => Ok(Args::Run(None)),
+    }
 }
 
 #[cfg(test)]
@@ -81,15 +104,20 @@ mod tests {
     #[test]
     fn all_forms() {
         let read = |args: &[&str]| parse(args.iter().map(OsString::from));
-        let file = Ok(Args::Run(Some(PathBuf::from("a.json"))));
+        let files = |keys: Option<&str>| {
+            Ok(Args::Run(Some(Files { config: "a.json".into(), keys: keys.map(PathBuf::from) })))
+        };
+        let file = files(None);
         assert_eq!(read(&[]), Ok(Args::Run(None)));
         assert_eq!(read(&["--config", "a.json"]), file);
         assert_eq!(read(&["--config=a.json"]), file);
         assert_eq!(read(&["--config", "a.json", "-h"]), Ok(Args::Help));
         assert_eq!(read(&["--version"]), Ok(Args::Version));
-        assert_eq!(read(&["--config"]), Err(ArgsError::NoFile));
-        assert_eq!(read(&["--config="]), Err(ArgsError::NoFile));
-        assert_eq!(read(&["--config", "a", "--config", "b"]), Err(ArgsError::Twice));
+        assert_eq!(read(&["--keys=k.json", "--config", "a.json"]), files(Some("k.json")));
+        assert_eq!(read(&["--config"]), Err(ArgsError::NoFile("--config")));
+        assert_eq!(read(&["--config="]), Err(ArgsError::NoFile("--config")));
+        assert_eq!(read(&["--config", "a", "--config", "b"]), Err(ArgsError::Twice("--config")));
+        assert_eq!(read(&["--keys", "k.json"]), Err(ArgsError::KeysAlone));
         assert_eq!(read(&["a.json"]), Err(ArgsError::Unexpected("a.json".to_owned())));
     }
 }

@@ -4,10 +4,14 @@
 
 use std::{fmt::Write as _, net::SocketAddr, path::Path};
 
+use serde::de::DeserializeOwned;
+
 use hopcast_protocol::{
-    LinkKey, MeshName, NeighborConfig, PeerConfig, PeerLimits, PeerName, RoomMembership, RoomName,
-    config::CONFIG_VERSION, limits::NEIGHBORS,
+    Credentials, LinkKey, MeshName, NeighborConfig, PeerConfig, PeerLimits, PeerName, RoomMembership,
+    RoomName, config::CONFIG_VERSION, limits::NEIGHBORS,
 };
+
+use crate::args::Files;
 
 /// The original's default port.
 const DEFAULT_PORT: u16 = 8080;
@@ -51,17 +55,38 @@ pub enum ConfigError {
     },
 }
 
-/// Reads and checks a configuration file.
-pub fn from_file(path: &Path) -> Result<PeerConfig, ConfigError> {
-    let name = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|error| ConfigError::Read { path: name.clone(), error })?;
-    let config = serde_json::from_slice(&bytes).map_err(|error| ConfigError::Json {
-        path: name.clone(),
+/// Reads and checks a configuration, with its keys where these are in a file of their own.
+pub fn from_files(files: &Files) -> Result<PeerConfig, ConfigError> {
+    let name = files.config.display().to_string();
+    let mut config: PeerConfig = read(&files.config)?;
+    match &files.keys {
+        Some(keys) => {
+            let credentials: Credentials = read(keys)?;
+            credentials.give(&mut config).map_err(|problems| ConfigError::Invalid {
+                source_name: keys.display().to_string(),
+                problems: problems.join("\n"),
+            })?;
+        }
+        None => {
+            if let Some(neighbor) = config.neighbors.iter().find(|neighbor| neighbor.key.is_none()) {
+                let problems =
+                    format!("neighbour {} has no key: name the file that has it with --keys", neighbor.name);
+                return Err(ConfigError::Invalid { source_name: name, problems });
+            }
+        }
+    }
+    check(config, name)
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let name = || path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|error| ConfigError::Read { path: name(), error })?;
+    serde_json::from_slice(&bytes).map_err(|error| ConfigError::Json {
+        path: name(),
         line: error.line(),
         column: error.column(),
         what: error.to_string(),
-    })?;
-    check(config, name)
+    })
 }
 
 /// Makes a configuration of PEER_NAME, PEER_PORT, PEER_NEIGHBORS, SIGNAL_URL and PEER_ROOM; `get` reads a variable.
@@ -112,7 +137,7 @@ pub fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<PeerConfig, Conf
             Ok(name) => neighbors.push(NeighborConfig {
                 name,
                 endpoint,
-                key: LinkKey([0; 32]),
+                key: LinkKey::NONE,
                 rooms: rooms.iter().map(|room| room.name.clone()).collect(),
                 emulation: hopcast_protocol::Emulation::default(),
             }),
@@ -145,7 +170,7 @@ pub fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<PeerConfig, Conf
 
 /// True for the key of a link that has none (a peer started from variables): nothing is relayed over it.
 pub fn is_keyless(key: &LinkKey) -> bool {
-    key.0 == [0; 32]
+    key.is_none()
 }
 
 fn check(config: PeerConfig, source_name: String) -> Result<PeerConfig, ConfigError> {
@@ -269,6 +294,7 @@ mod tests {
     fn a_file_is_read_whole_or_not_at_all() {
         let config = env(&[("PEER_NAME", "peer-1"), ("SIGNAL_URL", "ws://h:1/ws")]).unwrap();
         let file = tempfile::NamedTempFile::new().unwrap();
+        let from_file = |path: &Path| from_files(&Files { config: path.to_owned(), keys: None });
         std::fs::write(file.path(), serde_json::to_vec(&config).unwrap()).unwrap();
         assert_eq!(from_file(file.path()).unwrap(), config);
         let mut other = serde_json::to_value(&config).unwrap();
@@ -286,6 +312,16 @@ mod tests {
         std::fs::write(file.path(), serde_json::to_vec(&slow).unwrap()).unwrap();
         let text = from_file(file.path()).unwrap_err().to_string();
         assert!(text.contains("latency or jitter is") && text.contains("loss 1.5"), "{text}");
+        let mut keyless = PeerConfig { rooms: vec![], ..slow };
+        let keys = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(keys.path(), serde_json::to_vec(&Credentials::take(&mut keyless)).unwrap()).unwrap();
+        std::fs::write(file.path(), serde_json::to_vec(&keyless).unwrap()).unwrap();
+        assert!(from_file(file.path()).unwrap_err().to_string().contains("peer-2 has no key"));
+        let both = Files { config: file.path().to_owned(), keys: Some(keys.path().to_owned()) };
+        assert!(
+            from_files(&both).unwrap_err().to_string().contains("loss 1.5"),
+            "keys are there, the rest is bad"
+        );
         std::fs::write(file.path(), "{\n  \"nonsense\": 1}").unwrap();
         assert!(matches!(from_file(file.path()), Err(ConfigError::Json { line: 2, .. })));
         assert!(matches!(from_file(Path::new("/nonexistent")), Err(ConfigError::Read { .. })));

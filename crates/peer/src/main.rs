@@ -1,11 +1,11 @@
 //! The `hopcast-peer` program: reads its configuration, then runs until a signal or its replacement ends it.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use hopcast_peer::{
     Exit, Peer, StartError,
-    args::{self, Args},
+    args::{self, Args, Files},
     config, databases, memory,
 };
 use hopcast_protocol::{
@@ -15,8 +15,8 @@ use hopcast_protocol::{
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
-    let file = match args::parse(std::env::args_os().skip(1)) {
-        Ok(Args::Run(file)) => file,
+    let files = match args::parse(std::env::args_os().skip(1)) {
+        Ok(Args::Run(files)) => files,
         Ok(Args::Help) => {
             print!("{}", args::HELP);
             return ExitCode::SUCCESS;
@@ -34,11 +34,11 @@ fn main() -> ExitCode {
         .with_target(false)
         .with_max_level(level.unwrap_or(tracing::Level::INFO))
         .init();
-    let config = match read(file.as_deref()) {
+    let config = match read(files.as_ref()) {
         Ok(config) => config,
         Err(error) => return wrong(&error),
     };
-    match run(file.as_deref(), config) {
+    match run(files.as_ref(), config) {
         Ok(Exit::Stopped) => ExitCode::SUCCESS,
         Ok(Exit::Replaced) => ExitCode::from(EXIT_REPLACED as u8),
         Err(error) => {
@@ -53,14 +53,14 @@ fn wrong(error: &dyn std::error::Error) -> ExitCode {
     ExitCode::from(EXIT_CONFIG as u8)
 }
 
-fn read(file: Option<&Path>) -> Result<PeerConfig, config::ConfigError> {
-    match file {
-        Some(path) => config::from_file(path),
+fn read(files: Option<&Files>) -> Result<PeerConfig, config::ConfigError> {
+    match files {
+        Some(files) => config::from_files(files),
         None => config::from_env(|name| std::env::var(name).ok()),
     }
 }
 
-fn run(file: Option<&Path>, config: PeerConfig) -> anyhow::Result<Exit> {
+fn run(files: Option<&Files>, config: PeerConfig) -> anyhow::Result<Exit> {
     memory::one_arena();
     // The only blocking work is name resolution: one small thread that does not stay.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -79,7 +79,7 @@ fn run(file: Option<&Path>, config: PeerConfig) -> anyhow::Result<Exit> {
         let reloads = async {
             loop {
                 hangup.recv().await;
-                let outcome = read(file).map_err(anyhow::Error::from).and_then(|new| Ok(peer.reload(new)?));
+                let outcome = read(files).map_err(anyhow::Error::from).and_then(|new| Ok(peer.reload(new)?));
                 match outcome {
                     Ok(()) => tracing::info!("configuration reread"),
                     Err(error) => tracing::error!("the old configuration stays: {error:#}"),

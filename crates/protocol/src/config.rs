@@ -68,7 +68,8 @@ pub struct NeighborConfig {
     pub name: PeerName,
     /// `host:port`; a host name is resolved at each connect.
     pub endpoint: String,
-    /// The link's key.
+    /// The link's key; left out where it comes from a file of its own ([`crate::credentials`]).
+    #[serde(default = "LinkKey::none", skip_serializing_if = "LinkKey::is_none")]
     pub key: LinkKey,
     /// The rooms that both ends are in.
     pub rooms: Vec<RoomName>,
@@ -109,7 +110,8 @@ pub struct DatabaseAccess {
     pub database: String,
     /// The gateways' role: it may read segments and manifests, nothing more.
     pub user: String,
-    /// Its password.
+    /// Its password; left out where it comes from a file of its own ([`crate::credentials`]).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub password: String,
 }
 

@@ -56,6 +56,21 @@ key_bytes! {
     Token;
 }
 
+impl LinkKey {
+    /// What stands for the key of a link that has none: nothing is relayed over it.
+    pub const NONE: Self = Self([0; 32]);
+
+    /// [`LinkKey::NONE`].
+    pub(crate) fn none() -> Self {
+        Self::NONE
+    }
+
+    /// True for [`LinkKey::NONE`].
+    pub fn is_none(&self) -> bool {
+        *self == Self::NONE
+    }
+}
+
 impl MeshSecret {
     /// A new random secret.
     pub fn generate() -> Result<Self, getrandom::Error> {

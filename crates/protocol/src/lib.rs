@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod config;
 pub mod content;
+pub mod credentials;
 pub mod emulation;
 pub mod keys;
 pub mod limits;
@@ -16,6 +17,7 @@ pub mod name;
 pub use auth::{AuthError, RelayAuth};
 pub use config::{DatabaseAccess, NeighborConfig, PeerConfig, PeerLimits, RoomMembership, SignallingConfig};
 pub use content::{ContentId, Sha256};
+pub use credentials::{Credentials, SignallingCredentials};
 pub use emulation::Emulation;
 pub use keys::{LinkKey, ManifestKey, ManifestPublicKey, MeshSecret, Token};
 pub use manifest::{Manifest, ManifestError, Rendition, Segment, SignedManifest};

@@ -27,6 +27,9 @@ pub struct Args {
     /// The file that `hopcast up` writes: rooms, tokens, door, address. Nothing else counts then
     #[arg(long, value_name = "FILE", conflicts_with_all = ["topology", "listen"])]
     pub config: Option<PathBuf>,
+    /// The keys of that file, where they are not in it, as `hopcast generate nixos-keys` writes them
+    #[arg(long, value_name = "FILE", requires = "config")]
+    pub keys: Option<PathBuf>,
     /// A topology file: its rooms and links are the only ones, its peers need no token
     #[arg(long, value_name = "FILE")]
     pub topology: Option<PathBuf>,
@@ -44,7 +47,7 @@ impl Args {
         let liveness =
             config::liveness(&liveness).map_err(|problem| ConfigError::one("SIGNAL_LIVENESS", problem))?;
         let mut settings = match (&self.config, &self.topology) {
-            (Some(file), _) => Settings::from_config_file(file)?,
+            (Some(file), _) => Settings::from_config_file(file, self.keys.as_deref())?,
             (None, Some(file)) => topology::settings(file, &environment(&var))?,
             (None, None) => Settings::open(Listen::default()),
         };

@@ -14,7 +14,7 @@ use std::{
 };
 
 use hopcast_protocol::{
-    MeshName, PeerName, RoomName, SignallingConfig,
+    MeshName, PeerName, RoomName, SignallingConfig, SignallingCredentials,
     config::{CONFIG_VERSION, DoorConfig, RoomConfig},
     keys::TokenKey,
 };
@@ -166,12 +166,13 @@ impl Settings {
         }
     }
 
-    /// Reads and checks the file that `deploy` writes.
-    pub fn from_config_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError::one(path, format!("cannot be read: {error}")))?;
-        let config: SignallingConfig = serde_json::from_str(&text)
-            .map_err(|error| ConfigError::one(path, format!("is not a signalling configuration: {error}")))?;
+    /// Reads and checks the file that `deploy` writes, with its keys where these are in a file of their own.
+    pub fn from_config_file(path: &Path, keys: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut config: SignallingConfig = json(path, "a signalling configuration")?;
+        if let Some(keys) = keys {
+            let credentials: SignallingCredentials = json(keys, "a file of signalling keys")?;
+            credentials.give(&mut config).map_err(|problems| ConfigError::new(keys, problems))?;
+        }
         Self::from_config(config).map_err(|problems| ConfigError::new(path, problems))
     }
 
@@ -199,6 +200,13 @@ impl Settings {
             ..Self::open(config.listen.into())
         })
     }
+}
+
+/// A file's content; `what` fits after "is not".
+fn json<T: serde::de::DeserializeOwned>(path: &Path, what: &str) -> Result<T, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::one(path, format!("cannot be read: {error}")))?;
+    serde_json::from_str(&text).map_err(|error| ConfigError::one(path, format!("is not {what}: {error}")))
 }
 
 /// Room tables out of lists; what is wrong goes into `problems`.

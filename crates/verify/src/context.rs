@@ -91,7 +91,13 @@ impl<'a> Context<'a> {
         match self.target.separation {
             Separation::Addresses => Some(Place::Address(peer.endpoint.ip())),
             Separation::Namespaces => peer.pid.map(Place::Inside),
+            Separation::Hosts => Some(Place::Here),
         }
+    }
+
+    /// Whether peers can be told apart by their addresses, and looked at from here.
+    pub(crate) fn sees_processes(&self) -> bool {
+        self.target.separation != Separation::Hosts
     }
 
     /// A client of a peer that comes as a player does: where everything has a network of its own, from the door's, which every
@@ -100,7 +106,7 @@ impl<'a> Context<'a> {
     pub(crate) fn player(&self, peer: &PeerTarget) -> Client {
         let mut processes = self.target.processes.iter();
         let door = match self.target.separation {
-            Separation::Addresses => None,
+            Separation::Addresses | Separation::Hosts => None,
             Separation::Namespaces => processes.find(|process| process.role == ProcessRole::Signalling),
         };
         Client::from(peer.endpoint, door.map_or(Place::Here, |process| Place::Inside(process.pid)))

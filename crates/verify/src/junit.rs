@@ -84,6 +84,7 @@ mod tests {
                 check("via", Outcome::Failed, &["peer-1 & \"peer-2\"", "<two>\u{1}"]),
                 check("sockets", Outcome::NotRun, &["not run: /proc/1/fd"]),
             ],
+            left_out: vec![],
             seconds: 1.5,
         };
         let xml = document(&report);

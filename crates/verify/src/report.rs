@@ -100,6 +100,9 @@ pub struct Report {
     pub numbers: Numbers,
     /// The checks, in the order in which they ran.
     pub checks: Vec<Check>,
+    /// The checks that this backend has no place for, each with the reason. Nothing is claimed about them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// How long all of it took.
     pub seconds: f64,
 }
@@ -147,6 +150,9 @@ impl fmt::Display for Report {
                 writeln!(f, "          - {failure}")?;
             }
         }
+        for text in &self.left_out {
+            writeln!(f, "left out {text}")?;
+        }
         let n = &self.numbers;
         writeln!(
             f,
@@ -165,13 +171,16 @@ impl fmt::Display for Report {
             count(n.sockets_audited, "connection"),
             count(n.isolation_refused, "attempt")
         )?;
-        let container =
-            n.peer_container_max_kb.map_or(String::new(), |kb| format!("; largest container: {kb} kB"));
-        writeln!(
-            f,
-            "largest peer: {} kB resident, {} kB private, {} bytes of it cached segments{container}",
-            n.peer_rss_max_kb, n.peer_private_max_kb, n.peer_cache_bytes
-        )?;
+        // What was not looked at has no size.
+        if self.left_out.is_empty() {
+            let container =
+                n.peer_container_max_kb.map_or(String::new(), |kb| format!("; largest container: {kb} kB"));
+            writeln!(
+                f,
+                "largest peer: {} kB resident, {} kB private, {} bytes of it cached segments{container}",
+                n.peer_rss_max_kb, n.peer_private_max_kb, n.peer_cache_bytes
+            )?;
+        }
         let verdict = if self.passed { "verified" } else { "NOT verified" };
         write!(f, "{} ({}): {verdict} in {:.1} s", self.mesh, self.backend, self.seconds)
     }
@@ -291,6 +300,7 @@ mod tests {
             passed: true,
             numbers: Numbers { peers: 160, ..Numbers::default() },
             checks: vec![],
+            left_out: vec![],
             seconds: 1.0,
         };
         let json = serde_json::to_value(&report).unwrap();

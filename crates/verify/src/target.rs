@@ -43,6 +43,9 @@ pub enum Separation {
     /// Each process has a network namespace and a control group of its own (a container). Strangers do not even reach a
     /// database. To look at them takes the right to enter their namespaces.
     Namespaces,
+    /// They are spread over machines, several on each and under its address. Of the others' processes nothing can be seen, and
+    /// nobody can dial from there: what takes that is left out, and the report says so.
+    Hosts,
 }
 
 /// One peer's process.

@@ -1,19 +1,23 @@
 //! `hopcast verify`: the black-box test of the running mesh. Where its processes can't be seen from here (Docker), the test runs
 //! in a short-lived container where they can (`probe`), and this command shows what it says.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use hopcast_deploy::{Backend, NodeRole, Status};
-use hopcast_protocol::SongName;
+use hopcast_protocol::{MeshName, SongName};
+use hopcast_topology::Plan;
 use hopcast_verify::{
     DatabaseRole, DatabaseTarget, Options, PeerTarget, ProcessRole, ProcessTarget, Report, Separation, Target,
 };
 
 use crate::{
-    commands::probe::{Order, Said},
-    context::{Context, Running, Which},
+    commands::{
+        generate, populate,
+        probe::{Order, Said},
+    },
+    context::{Context, Kind, On, Running, Which},
     exit,
     interrupt::until_signal,
     progress::Progress,
@@ -22,8 +26,18 @@ use crate::{
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    #[command(flatten)]
-    which: Which,
+    /// The mesh of this name, whatever the topology file says or whether there is one
+    #[arg(long, value_name = "MESH")]
+    name: Option<MeshName>,
+    /// What runs the mesh [default: what it runs on]
+    #[arg(long, value_enum, value_name = "BACKEND")]
+    backend: Option<At>,
+    /// With --backend nixos: the hosts' addresses, as `generate nixos-configs` takes them
+    #[arg(long, value_name = "FILE", required_if_eq("backend", "nixos"))]
+    addresses: Option<PathBuf>,
+    /// With --backend nixos: the file with the mesh's secret
+    #[arg(long, value_name = "FILE", required_if_eq("backend", "nixos"))]
+    secret: Option<PathBuf>,
     /// Fetch this song only [default: every song that is stored]
     #[arg(long)]
     song: Option<SongName>,
@@ -35,16 +49,48 @@ pub(crate) struct Arguments {
     junit: Option<PathBuf>,
 }
 
+/// Where a mesh can be verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum At {
+    /// Processes of this machine and embedded PostgreSQL
+    Local,
+    /// Containers of this machine's Docker engine
+    Docker,
+    /// NixOS hosts, seen from the origin's; the checks that look into processes are left out
+    Nixos,
+}
+
+impl Arguments {
+    fn options(&self) -> Options {
+        Options { song: self.song.clone(), seed: self.seed, ..Options::default() }
+    }
+
+    fn which(&self) -> Which {
+        let backend = self.backend.and_then(|at| match at {
+            At::Local => Some(Kind::Local),
+            At::Docker => Some(Kind::Docker),
+            At::Nixos => None,
+        });
+        Which { name: self.name.clone(), on: On { backend } }
+    }
+}
+
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<u8> {
-    let running = context.must_run(&arguments.which).await?;
-    context.note_changes(&arguments.which, &running.plan);
-    let status = running.backend.status().await?;
-    let order = Order {
-        target: target(&running, &status),
-        options: Options { song: arguments.song.clone(), seed: arguments.seed, ..Options::default() },
+    let report = if let (Some(addresses), Some(secret)) = (&arguments.addresses, &arguments.secret) {
+        let plan = context.plan()?;
+        let target = hosts_target(plan, addresses, secret)?;
+        let progress = Progress::new();
+        let tell = |step: hopcast_verify::Progress| progress.step(step.check, step.done, step.total);
+        hopcast_verify::run(&target, &arguments.options(), &tell).await?
+    } else {
+        let which = arguments.which();
+        let running = context.must_run(&which).await?;
+        context.note_changes(&which, &running.plan);
+        let status = running.backend.status().await?;
+        let order = Order { target: target(&running, &status), options: arguments.options() };
+        let backend = &*running.backend;
+        until_signal(backend, verify(backend, &order)).await?
     };
-    let backend = &*running.backend;
-    let report = until_signal(backend, verify(backend, &order)).await?;
     if let Some(path) = &arguments.junit {
         std::fs::write(path, report.junit()).map_err(|error| exit::cannot_write(path, &error))?;
     }
@@ -74,6 +120,36 @@ async fn verify(backend: &dyn Backend, order: &Order) -> anyhow::Result<Report> 
         Some(report) => report.map_err(anyhow::Error::msg),
         None => anyhow::bail!("the checks broke off: {}", words.unwrap_or_default()),
     }
+}
+
+/// A mesh on NixOS hosts: there is no engine to ask, so everything is as the plan and the addresses say.
+fn hosts_target(plan: Plan, addresses: &Path, secret: &Path) -> anyhow::Result<Target> {
+    let hosts = generate::hosts(&plan, addresses)?;
+    let peer = |peer: &hopcast_topology::plan::Peer| PeerTarget {
+        name: peer.name.clone(),
+        endpoint: hosts.peer(peer),
+        pid: None,
+    };
+    let database = |name: &hopcast_protocol::DatabaseName, role| DatabaseTarget {
+        name: name.clone(),
+        role,
+        address: hosts.database(&plan, name),
+        database: plan.postgres.database.clone(),
+    };
+    let mut databases = vec![database(&plan.origin.name, DatabaseRole::Origin)];
+    databases.extend(plan.edges.iter().map(|edge| database(&edge.name, DatabaseRole::Edge)));
+    Ok(Target {
+        secret: populate::secret(secret)?,
+        backend: "nixos".into(),
+        separation: Separation::Hosts,
+        signalling: hosts.server(&plan),
+        door: None,
+        peers: plan.peers.iter().map(peer).collect(),
+        processes: Vec::new(),
+        databases,
+        memory_cap: plan.limits.memory,
+        plan,
+    })
 }
 
 /// What the backend says, in the verifier's words.

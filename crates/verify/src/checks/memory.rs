@@ -44,7 +44,7 @@ struct Taken {
 fn taken(peer: &PeerTarget, separation: Separation) -> Result<Taken, String> {
     let pid = peer.pid.ok_or_else(|| format!("the process of {} is not known", peer.name))?;
     let group = match separation {
-        Separation::Addresses => None,
+        Separation::Addresses | Separation::Hosts => None,
         Separation::Namespaces => Some(cgroup::read(pid)?),
     };
     Ok(Taken { memory: memory::read(pid)?, group })

@@ -73,7 +73,8 @@ pub(crate) async fn before(context: &mut Context<'_>, clock: Clock) -> Tally {
     let mut tally = Tally::default();
     let mut dead: HashMap<PeerName, String> = HashMap::new();
     for peer in &context.target.plan.peers {
-        if context.running(peer.name.as_str()).is_none_or(|peer| peer.pid.is_none()) {
+        let unknown = |running: &PeerTarget| context.sees_processes() && running.pid.is_none();
+        if context.running(peer.name.as_str()).is_none_or(unknown) {
             let text = "dead: it has no process".to_owned();
             dead.insert(peer.name.clone(), text);
         }

@@ -308,7 +308,8 @@ async fn attempt(
     let mut results = Vec::with_capacity(6);
     attempts.four(&mut results).await;
     results.extend(attempts.retired().await.map(|result| (Kind::Retired, result)));
-    if let Some(song) = song {
+    // Where peers share an address with players, a player's request from there is none of a peer's.
+    if let Some(song) = song.filter(|_| context.sees_processes()) {
         results.push((Kind::FromAPeer, attempts.as_a_player(song).await));
     }
     Ok(results)

@@ -1,0 +1,2 @@
+# `nix fmt`: every Nix file of this repository.
+{ pkgs, ... }: pkgs.nixfmt-tree
