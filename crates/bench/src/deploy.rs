@@ -2,9 +2,9 @@
 //!
 //! The floor: for each peer of the plan a bare create and start of a container of the same image with the same caps, on one
 //! network of its own, and nothing else; then their removal. So many requests are under way at a time as one says. The two
-//! are measured in turn. The databases and the images are not part of the comparison: images are made before, and of `up`
-//! the time counts from when databases and signalling server have been started until every peer is connected (meanwhile the
-//! databases are being filled, which is on `up`'s account). Of `down` everything counts, the databases too.
+//! are measured in turn. The databases and the images are not part of the comparison: images are made before, a first `up`
+//! brings up the whole mesh, the peers' containers are removed, and the `up` that counts makes them anew, from before the
+//! first container until every peer is connected. Of `down` everything counts, the databases too.
 //!
 //! Everything that this makes carries the label `io.hopcast.bench` or is the mesh's, and is removed at the end, also after a
 //! failure or a signal.
@@ -129,14 +129,15 @@ async fn measure(floor: &Floor, ours: &mut Ours, options: Options, note: &dyn Fn
         if options.floor_only {
             continue;
         }
-        note(&format!("round {round} of {rounds}: hopcast up"));
+        note(&format!("round {round} of {rounds}: hopcast up, the whole mesh"));
+        whole.push(ours.up().await?.whole);
+        floor.remove_peers().await?;
+        note(&format!("round {round} of {rounds}: hopcast up, the peers"));
         let before = Snapshot::take();
         let up = ours.up().await?;
-        // Three kinds of containers besides the peers': they share the account.
         mesh.cpu_ms = Snapshot::take().since(&before, up.containers);
         mesh.up_all.push(up.connected);
         started.push(up.started);
-        whole.push(up.whole);
         note(&format!("round {round} of {rounds}: hopcast down"));
         mesh.down_all.push(ours.down().await?);
     }

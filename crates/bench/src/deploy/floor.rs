@@ -155,6 +155,21 @@ impl Floor {
         Ok(begin.elapsed().as_secs_f64())
     }
 
+    /// Removes the mesh's peers, and nothing else of it.
+    pub(super) async fn remove_peers(&self) -> Result<()> {
+        let filters = [format!("{MESH}={}", self.plan.mesh), "io.hopcast.role=peer".to_owned()];
+        let filters = HashMap::from([("label", filters.to_vec())]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let listed =
+            self.docker.list_containers(Some(options)).await.context("failed to list the containers")?;
+        self.each(listed.into_iter().filter_map(|one| one.id), |id| async move {
+            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+            let removed = self.docker.remove_container(&id, Some(options)).await;
+            removed.with_context(|| format!("failed to remove container {id}"))
+        })
+        .await
+    }
+
     /// Removes whatever carries the label, signal or not.
     pub(super) async fn sweep(&self) -> Result<()> {
         let containers = self.list(LABEL).await?;

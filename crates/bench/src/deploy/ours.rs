@@ -39,9 +39,9 @@ pub(super) struct Plan {
 /// What one `up` took, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Up {
-    /// From the end of databases and signalling server until the last peer's container was started.
+    /// From before the first peer's container was made until the last was started.
     pub(super) started: f64,
-    /// From there until every peer was connected.
+    /// Until every peer was connected.
     pub(super) connected: f64,
     /// All of it.
     pub(super) whole: f64,
@@ -185,9 +185,8 @@ fn read_up(answer: &Value) -> Result<Up> {
         Ok((time("from")?, time("to")?))
     };
     let (processes, connected) = (step("processes")?, step("connected")?);
-    // The peers' turn begins when databases and signalling server have been started, or, where they are started beside
-    // each other, with the first word of it.
-    let begin = step("databases")?.1.min(processes.0);
+    // Its first word comes before the first container is made.
+    let begin = processes.0;
     let started = answer["changes"]["started"].as_array().map_or(0, Vec::len);
     Ok(Up {
         started: processes.1 - begin,
@@ -202,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_peers_turn_is_from_the_servers_start_to_the_last_connection() {
+    fn the_peers_turn_is_from_the_first_container_to_the_last_connection() {
         let answer = |steps: Value| serde_json::json!({ "seconds": 30.5, "changes": { "started": ["a", "b"] }, "steps": steps });
         let up = read_up(&answer(serde_json::json!([
             { "step": "images", "from": 0.0, "to": 2.0 },
@@ -210,7 +209,7 @@ mod tests {
             { "step": "processes", "from": 9.0, "to": 24.0 },
             { "step": "connected", "from": 24.1, "to": 25.0 },
         ])));
-        assert_eq!(up.unwrap(), Up { started: 20.0, connected: 21.0, whole: 30.5, containers: 2 });
+        assert_eq!(up.unwrap(), Up { started: 15.0, connected: 16.0, whole: 30.5, containers: 2 });
         let error = read_up(&answer(serde_json::json!([]))).unwrap_err().to_string();
         assert!(error.contains("processes"), "{error}");
     }
