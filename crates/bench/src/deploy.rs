@@ -20,7 +20,11 @@ use serde::Serialize;
 
 pub use self::cpu::Spent;
 use self::{cpu::Snapshot, floor::Floor, ours::Ours};
-use crate::{median, stop::Stop};
+use crate::{
+    median,
+    row::{Figures, Row, Target},
+    stop::Stop,
+};
 
 /// What `up` and `down` should take at most, as a multiple of the floor.
 const TARGET: f64 = 1.2;
@@ -54,6 +58,8 @@ pub struct Report {
     /// hopcast; absent where only the floor was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hopcast: Option<Hopcast>,
+    /// The same as rows; none of the floor alone.
+    pub rows: Vec<Row>,
     /// One shim's memory, in KiB: its share of what it has in common with others, and what `ps` shows.
     pub shim_pss_kb: u64,
     /// What `ps` shows.
@@ -155,7 +161,20 @@ async fn measure(floor: &Floor, ours: &mut Ours, options: Options, note: &dyn Fn
             side: mesh,
         })
     };
+    let peers = floor.plan().peers;
+    let row = |metric: &str, ours: &[f64], floor: &[f64]| {
+        Figures::new(format!("deploy.{metric}"), format!("{peers} peers on Docker"), "s", ours.to_vec())
+            .limit(floor.to_vec())
+            .row(Target::OverLimit(TARGET))
+    };
+    let rows = match &hopcast {
+        Some(Hopcast { side, .. }) => {
+            vec![row("up", &side.up_all, &bare.up_all)?, row("down", &side.down_all, &bare.down_all)?]
+        }
+        None => Vec::new(),
+    };
     Ok(Report {
+        rows,
         rounds,
         peers: floor.plan().peers,
         in_flight: options.in_flight,

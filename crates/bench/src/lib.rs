@@ -4,8 +4,18 @@
 //! of the medians. It never links the signalling server's or the peer's code, and it asserts nothing: it prints.
 
 pub mod deploy;
+mod flow;
+pub mod listen;
 pub mod play;
+pub mod process;
 pub mod programs;
+mod random;
+pub mod relay;
+pub mod routing;
+pub mod row;
+pub mod scale;
+pub mod signalling;
+mod socket;
 pub mod start;
 pub mod stop;
 
@@ -16,9 +26,26 @@ pub fn median(values: &[f64]) -> Option<f64> {
     sorted.get(sorted.len().checked_sub(1)? / 2).copied()
 }
 
+/// The value below which so many per cent of the values are (nearest rank). `None` of nothing.
+pub fn percentile(values: &[f64], percent: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::median;
+    use super::{median, percentile};
+
+    #[test]
+    fn a_percentile_is_a_value_that_was_measured() {
+        let values: Vec<f64> = (1..=200).map(f64::from).collect();
+        assert_eq!(percentile(&values, 99.0), Some(198.0));
+        assert_eq!(percentile(&values, 100.0), Some(200.0));
+        assert_eq!(percentile(&[7.0], 99.0), Some(7.0));
+        assert_eq!(percentile(&[], 50.0), None);
+    }
 
     #[test]
     fn the_median_is_a_value_that_was_measured() {

@@ -20,11 +20,15 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::{median, programs};
+use crate::{
+    median, programs,
+    row::{Figures, Row, Target},
+};
 
 const LIMIT: Duration = Duration::from_secs(120);
-const SEGMENT: usize = 500 * 188;
+pub(crate) const SEGMENT: usize = 500 * 188;
 const WARM: usize = 4;
+const TARGET_MS: f64 = 1.0;
 
 /// What was measured; times in milliseconds.
 #[derive(Debug, Serialize)]
@@ -43,6 +47,8 @@ pub struct Report {
     pub per_hop_ms: f64,
     /// What it should be at most.
     pub target_ms: f64,
+    /// The same as rows.
+    pub rows: Vec<Row>,
 }
 
 /// Measures `segments` segments over `hops` hops.
@@ -75,14 +81,18 @@ pub fn run(hops: usize, segments: usize, note: &dyn Fn(&str)) -> Result<Report> 
     let (gateway, far) = measured?;
     down?;
     let (gateway_ms, far_ms) = (median(&gateway).context("no segment")?, median(&far).context("no segment")?);
+    let per_hop_ms = (far_ms - gateway_ms) / hops as f64;
+    let size = format!("{hops} hops, {segments} segments of {SEGMENT} bytes");
+    let rows = vec![Figures::new("play.hop", size, "ms", vec![per_hop_ms]).row(Target::AtMost(TARGET_MS))?];
     Ok(Report {
+        rows,
         hops,
         segments,
         segment_bytes: SEGMENT,
         gateway_ms,
         far_ms,
-        per_hop_ms: (far_ms - gateway_ms) / hops as f64,
-        target_ms: 1.0,
+        per_hop_ms,
+        target_ms: TARGET_MS,
     })
 }
 
@@ -165,7 +175,7 @@ fn chain(count: usize) -> Result<String> {
 }
 
 /// MPEG-TS null packets (ISO/IEC 13818-1 2.4.3.3) that carry the segment's number, so that no two are the same.
-fn write_song(dir: &Path, count: usize) -> Result<()> {
+pub(crate) fn write_song(dir: &Path, count: usize) -> Result<()> {
     fs::create_dir_all(dir.join("only"))?;
     fs::write(
         dir.join("master.m3u8"),

@@ -11,14 +11,36 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// One of hopcast's programs: beside this one, else in `HOPCAST_BIN_DIR`.
+/// A program that a bench needs is not on this machine.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Missing(String);
+
+/// One of hopcast's programs: in `HOPCAST_BIN_DIR`, else beside this one.
 pub fn ours(name: &str) -> Result<PathBuf> {
     let beside = std::env::current_exe()?.with_file_name(name);
     let dir = std::env::var_os("HOPCAST_BIN_DIR").map(|dir| Path::new(&dir).join(name));
-    std::iter::once(beside)
-        .chain(dir)
-        .find(|path| path.is_file())
-        .with_context(|| format!("`{name}` is neither beside this program nor in HOPCAST_BIN_DIR"))
+    let found = dir.into_iter().chain([beside]).find(|path| path.is_file());
+    Ok(found.ok_or_else(|| {
+        Missing(format!(
+            "`{name}` is neither in HOPCAST_BIN_DIR nor beside this program: build it, or say where it is"
+        ))
+    })?)
+}
+
+/// One of the programs that hopcast is compared with, as Debian has them.
+pub fn debian(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Some are for the administrator: not on everybody's PATH.
+    let found = std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file());
+    Ok(found.ok_or_else(|| {
+        Missing(format!(
+            "`{name}` is missing, which hopcast is compared with (Debian: apt-get install socat haproxy nginx-light iperf3)"
+        ))
+    })?)
 }
 
 /// One of PostgreSQL's: the newest of Debian's, else what PATH has.

@@ -1,7 +1,8 @@
 //! `hopcast bench start`: a cold `up` of a whole mesh beside its floor.
 //!
 //! The floor: as many `initdb` and `pg_ctl start` as the mesh has databases, in parallel, each in a fresh directory; then one
-//! spawn of a no-op program of the peer's size for each peer. The two are measured in turn.
+//! spawn of a no-op program of the peer's size for each peer. The two are measured in turn. Warm is the second time in the same
+//! directories: the floor is `pg_ctl start` and the spawns.
 
 use std::{
     fs::{self, OpenOptions},
@@ -19,6 +20,7 @@ use tempfile::TempDir;
 use crate::{
     median,
     programs::{self, Unprivileged},
+    row::{Figures, Row, Target},
 };
 
 const UP_LIMIT: Duration = Duration::from_secs(180);
@@ -43,6 +45,14 @@ pub struct Report {
     pub ratio: f64,
     /// What all peers together take of one core while nothing happens, in per cent, over 10 s of the last round.
     pub idle_cpu_percent: f64,
+    /// Median of a second `up` over the data of the first.
+    pub warm_seconds: f64,
+    /// Median of the warm floor.
+    pub warm_floor_seconds: f64,
+    /// `warm_seconds / warm_floor_seconds`.
+    pub warm_ratio: f64,
+    /// The same as rows.
+    pub rows: Vec<Row>,
     /// Every round of `up`.
     pub up_all: Vec<f64>,
     /// Every round of the floor.
@@ -63,21 +73,38 @@ pub fn run(topology: &Path, rounds: usize, note: &dyn Fn(&str)) -> Result<Report
     };
     let (peers, databases) = (count("peers")?, count("edges")? + 1);
     let (mut up_all, mut floor_all) = (Vec::new(), Vec::new());
+    let (mut warm_all, mut warm_floor_all) = (Vec::new(), Vec::new());
     // What a round leaves on disk is removed after the last one: ext4 looks a while for inodes that were not freed just now,
     // and each side would pay for the other's removals.
     let mut leftovers = Vec::new();
     let mut idle_cpu_percent = 0.0;
     for round in 1..=rounds {
         note(&format!("round {round} of {rounds}: the floor"));
-        floor_all.push(floor(databases, peers, peer_size, &mut leftovers)?);
+        let (cold, warm) = floor(databases, peers, peer_size, &mut leftovers)?;
+        floor_all.push(cold);
+        warm_floor_all.push(warm);
         note(&format!("round {round} of {rounds}: up"));
-        let (seconds, idle) = up(&hopcast, topology, round == rounds, &mut leftovers)?;
-        up_all.push(seconds);
-        idle_cpu_percent = idle;
+        let up = up(&hopcast, topology, round == rounds, &mut leftovers)?;
+        up_all.push(up.cold);
+        warm_all.push(up.warm);
+        idle_cpu_percent = up.idle;
     }
     let middle = |all: &[f64]| median(all).context("at least one round is needed");
     let (up_seconds, floor_seconds) = (middle(&up_all)?, middle(&floor_all)?);
+    let (warm_seconds, warm_floor_seconds) = (middle(&warm_all)?, middle(&warm_floor_all)?);
+    let size = format!("{peers} peers, {databases} databases");
+    let rows = vec![
+        Figures::new("start.cold", &size, "s", up_all.clone())
+            .limit(floor_all.clone())
+            .row(Target::OverLimit(1.3))?,
+        Figures::new("start.warm", &size, "s", warm_all).limit(warm_floor_all).row(Target::OverLimit(1.3))?,
+        Figures::new("start.idle", &size, "% of a core", vec![idle_cpu_percent]).row(Target::AtMost(2.0))?,
+    ];
     Ok(Report {
+        warm_seconds,
+        warm_floor_seconds,
+        warm_ratio: warm_seconds / warm_floor_seconds,
+        rows,
         rounds,
         peers: peers as u64,
         databases: databases as u64,
@@ -90,9 +117,15 @@ pub fn run(topology: &Path, rounds: usize, note: &dyn Fn(&str)) -> Result<Report
     })
 }
 
-/// One cold `up --detach` in a state directory of its own: the seconds that `up` itself reports, and with `watch` what the
-/// idle peers take of one core afterwards.
-fn up(hopcast: &Path, topology: &Path, watch: bool, leftovers: &mut Vec<TempDir>) -> Result<(f64, f64)> {
+/// What `up` itself reports, in seconds, and what the idle peers take.
+struct Up {
+    cold: f64,
+    warm: f64,
+    idle: f64,
+}
+
+/// One cold `up --detach` in a state directory of its own, with `watch` a look at the idle peers, and a warm one.
+fn up(hopcast: &Path, topology: &Path, watch: bool, leftovers: &mut Vec<TempDir>) -> Result<Up> {
     let state = tempfile::Builder::new()
         .prefix("hopcast-bench-")
         .permissions(fs::Permissions::from_mode(0o755))
@@ -102,17 +135,21 @@ fn up(hopcast: &Path, topology: &Path, watch: bool, leftovers: &mut Vec<TempDir>
         command.args(verb).arg("--file").arg(topology).env("HOPCAST_STATE", state.path());
         command
     };
-    let begin = programs::output(&mut command(&["up", "--detach", "--json"]), UP_LIMIT);
-    let idle = if watch && begin.is_ok() {
-        programs::output(&mut command(&["status", "--json"]), UP_LIMIT).and_then(|status| idle(&status))
-    } else {
-        Ok(0.0)
+    let once = |watch: bool| -> Result<(f64, f64)> {
+        let begin = programs::output(&mut command(&["up", "--detach", "--json"]), UP_LIMIT);
+        let idle = if watch && begin.is_ok() {
+            programs::output(&mut command(&["status", "--json"]), UP_LIMIT).and_then(|status| idle(&status))
+        } else {
+            Ok(0.0)
+        };
+        let end = programs::output(&mut command(&["down"]), UP_LIMIT);
+        let report = programs::last_json(&begin?)?;
+        end?;
+        Ok((report["seconds"].as_f64().context("`up --json` has no `seconds`")?, idle?))
     };
-    let end = programs::output(&mut command(&["down"]), UP_LIMIT);
+    let both = once(watch).and_then(|(cold, idle)| Ok(Up { cold, idle, warm: once(false)?.0 }));
     leftovers.push(state);
-    let report = programs::last_json(&begin?)?;
-    end?;
-    Ok((report["seconds"].as_f64().context("`up --json` has no `seconds`")?, idle?))
+    both
 }
 
 /// The share of one core that the peers of a `status --json` take together, in per cent.
@@ -142,57 +179,55 @@ fn nanoseconds(pids: &[u64]) -> Result<u64> {
         .sum()
 }
 
-/// One floor, in seconds.
-fn floor(databases: usize, peers: usize, size: u64, leftovers: &mut Vec<TempDir>) -> Result<f64> {
+/// One floor, cold and warm, in seconds.
+fn floor(databases: usize, peers: usize, size: u64, leftovers: &mut Vec<TempDir>) -> Result<(f64, f64)> {
     let user = Unprivileged::find()?;
     let (initdb, pg_ctl) = (programs::postgres("initdb")?, programs::postgres("pg_ctl")?);
     let root = tempfile::Builder::new().prefix("hopcast-floor-").tempdir()?;
     user.own(root.path())?;
     let no_op = no_op(root.path(), size)?;
     let limit = Duration::from_secs(60);
-    let begin = Instant::now();
-    let started: Vec<Result<()>> = std::thread::scope(|scope| {
-        let clusters: Vec<_> = (0..databases)
-            .map(|number| {
-                let data = root.path().join(format!("db-{number}"));
-                let (initdb, pg_ctl) = (&initdb, &pg_ctl);
-                scope.spawn(move || {
-                    let run = |program: &Path, args: &[&str]| {
-                        programs::output(
-                            user.command(program).arg("-D").arg(&data).args(args).current_dir("/"),
-                            limit,
-                        )
-                    };
-                    // Without waiting for the disk, as `up` does it: the stricter floor.
-                    run(initdb, &["-A", "trust", "-U", "media", "-E", "UTF8", "--no-sync"])?;
-                    // The socket in the data directory and no TCP port: nothing to collide with.
-                    let options = format!("-F -c listen_addresses= -k {}", data.display());
-                    let log = data.join("log");
-                    let log = log.to_str().context("the temporary directory's name is not UTF-8")?;
-                    run(pg_ctl, &["-w", "-l", log, "-o", &options, "start"]).map(drop)
-                })
-            })
-            .collect();
-        clusters
-            .into_iter()
-            .map(|cluster| cluster.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?)
-            .collect()
-    });
-    let spawned = spawn_all(&no_op, peers);
-    let seconds = begin.elapsed().as_secs_f64();
-    for number in 0..databases {
-        let data = root.path().join(format!("db-{number}"));
-        if data.join("postmaster.pid").exists() {
-            programs::output(
-                user.command(&pg_ctl).arg("-D").arg(&data).args(["-m", "immediate", "stop"]).current_dir("/"),
-                limit,
-            )?;
+    let run = |program: &Path, data: &Path, args: &[&str]| {
+        programs::output(user.command(program).arg("-D").arg(data).args(args).current_dir("/"), limit)
+    };
+    let cluster = |data: &Path, cold: bool| -> Result<()> {
+        if cold {
+            // Without waiting for the disk, as `up` does it: the stricter floor.
+            run(&initdb, data, &["-A", "trust", "-U", "media", "-E", "UTF8", "--no-sync"])?;
         }
-    }
+        // The socket in the data directory and no TCP port: nothing to collide with.
+        let options = format!("-F -c listen_addresses= -k {}", data.display());
+        let log = data.join("log");
+        let log = log.to_str().context("the temporary directory's name is not UTF-8")?;
+        run(&pg_ctl, data, &["-w", "-l", log, "-o", &options, "start"]).map(drop)
+    };
+    let directories: Vec<_> = (0..databases).map(|number| root.path().join(format!("db-{number}"))).collect();
+    let once = |cold: bool| -> Result<f64> {
+        let begin = Instant::now();
+        let started: Vec<Result<()>> = std::thread::scope(|scope| {
+            let cluster = &cluster;
+            let clusters: Vec<_> =
+                directories.iter().map(|data| scope.spawn(move || cluster(data, cold))).collect();
+            clusters
+                .into_iter()
+                .map(|cluster| cluster.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?)
+                .collect()
+        });
+        let spawned = spawn_all(&no_op, peers);
+        let seconds = begin.elapsed().as_secs_f64();
+        for data in &directories {
+            if data.join("postmaster.pid").exists() {
+                // Cleanly, as `down` does it: a warm start recovers nothing.
+                run(&pg_ctl, data, &["-w", "-m", "fast", "stop"])?;
+            }
+        }
+        started.into_iter().collect::<Result<Vec<_>>>()?;
+        spawned?;
+        Ok(seconds)
+    };
+    let both = once(true).and_then(|cold| Ok((cold, once(false)?)));
     leftovers.push(root);
-    started.into_iter().collect::<Result<Vec<_>>>()?;
-    spawned?;
-    Ok(seconds)
+    both
 }
 
 fn spawn_all(program: &Path, count: usize) -> Result<()> {

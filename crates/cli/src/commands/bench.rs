@@ -1,9 +1,22 @@
 //! `hopcast bench`: what hopcast costs, beside what it is compared with, in the same run.
 
 use clap::{Args, Subcommand, value_parser};
-use hopcast_bench::{deploy, play, start, stop::Interrupted};
+use std::time::Instant;
 
-use crate::{context::Context, exit::Failure, output::Output};
+use hopcast_bench::{
+    deploy, listen, play,
+    programs::Missing,
+    relay, routing,
+    row::{Machine, Row, Table, Verdict},
+    scale, signalling, start,
+    stop::Interrupted,
+};
+
+use crate::{
+    context::Context,
+    exit::{self, Failure},
+    output::{Output, table},
+};
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -15,11 +28,22 @@ pub(crate) struct Arguments {
 /// The benches.
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Shortest paths in a changing room beside petgraph and bare arrays; nearest holders; building a large room
+    Routing(Quick),
+    /// The signalling server beside a bare server that writes as many frames of the same size
+    Signalling(Quick),
+    /// Segments through chains of peers beside socat, haproxy and nginx in the same place
+    Relay(Quick),
     /// A cold `up` of the file's mesh beside its floor: parallel initdb and start, then a no-op spawn for each peer
     Start {
         /// How often both are measured, in turn; medians are printed
         #[arg(long, default_value_t = 3, value_parser = value_parser!(u32).range(1..=20))]
         rounds: u32,
+        /// Instead: a mesh of 1,000 peers beside one of 160; what up, status and verify take for each peer
+        #[arg(long)]
+        many: bool,
+        #[command(flatten)]
+        quick: Quick,
     },
     /// The first byte of an uncached segment at a player, for each hop, beside the database read
     Play {
@@ -29,6 +53,11 @@ enum What {
         /// Segments measured at each of the two
         #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..=200))]
         segments: u32,
+        /// Instead: listeners beside the same ones straight at an nginx, and 50 of one song at once
+        #[arg(long)]
+        listeners: bool,
+        #[command(flatten)]
+        quick: Quick,
     },
     /// `up` and `down` of the file's peers on Docker beside the engine's own floor: bare containers of the same image
     Deploy {
@@ -45,6 +74,31 @@ enum What {
         #[arg(long)]
         floor_only: bool,
     },
+    /// Everything but `deploy`: every row in one table, under 5 minutes with --quick
+    All(Quick),
+    /// The bare server of `signalling`
+    #[command(hide = true)]
+    Floor {
+        /// Where
+        listen: std::net::SocketAddr,
+    },
+    /// One side of `routing`'s building and leaving, in a process of its own
+    #[command(hide = true)]
+    Room {
+        /// `ours` or `petgraph`
+        side: String,
+        /// How many
+        #[arg(value_parser = value_parser!(u32).range(1..=10_000_000))]
+        peers: u32,
+    },
+}
+
+/// What the benches of rows take.
+#[derive(Debug, Clone, Copy, Args)]
+struct Quick {
+    /// Reduced sizes, each said in its row
+    #[arg(long)]
+    quick: bool,
 }
 
 /// Blocks until the bench is done. The benches have a runtime of their own, so they need a thread without one.
@@ -59,6 +113,14 @@ fn measure(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
     let out = &context.out;
     let note = |text: &str| out.note(text);
     match arguments.what {
+        What::Routing(Quick { quick }) => rows(out, quick, one(|| routing::run(quick, &note))),
+        What::Relay(Quick { quick }) => rows(out, quick, one(|| relay::run(quick, &note))),
+        What::Signalling(Quick { quick }) => rows(out, quick, one(|| signalling::run(quick, &note))),
+        What::Floor { listen } => signalling::serve_floor(listen),
+        What::Room { ref side, peers } => {
+            out.object(&serde_json::to_value(routing::measure_room(side, peers as usize)?)?);
+            Ok(())
+        }
         What::Deploy { rounds, in_flight, peers, floor_only } => {
             let (rounds, in_flight) = (rounds as usize, in_flight as usize);
             let options = deploy::Options { rounds, in_flight, peers, floor_only };
@@ -71,7 +133,15 @@ fn measure(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
             show_deploy(out, &report);
             out.result(&report)
         }
-        What::Start { rounds } => {
+        What::All(Quick { quick }) => rows(out, quick, |rows| all(context, quick, rows)),
+        What::Start { many: true, quick: Quick { quick }, .. } => {
+            rows(out, quick, one(|| scale::run(quick, &note)))
+        }
+        What::Play { listeners: true, quick: Quick { quick }, .. } => {
+            rows(out, quick, one(|| listen::run(quick, &note)))
+        }
+        What::Start { rounds, quick, .. } => {
+            let rounds = if quick.quick { 1 } else { rounds };
             let report = start::run(&context.file()?, rounds as usize, &note)?;
             out.line(format_args!(
                 "up of {} peers and {} databases: {:.2} s, floor {:.2} s, ratio {:.2} (medians of {})",
@@ -83,12 +153,17 @@ fn measure(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
                 report.rounds
             ));
             out.line(format_args!(
+                "the same over the data of the first time: {:.2} s, floor {:.2} s, ratio {:.2}",
+                report.warm_seconds, report.warm_floor_seconds, report.warm_ratio
+            ));
+            out.line(format_args!(
                 "its peers, idle, take {:.2}% of one core together",
                 report.idle_cpu_percent
             ));
             out.result(&report)
         }
-        What::Play { hops, segments } => {
+        What::Play { hops, segments, quick, .. } => {
+            let segments = if quick.quick { segments.min(10) } else { segments };
             let report = play::run(hops as usize, segments as usize, &note)?;
             out.line(format_args!(
                 "first byte at the gateway {:.2} ms, after {} hops {:.2} ms: {:.2} ms a hop (at most {} wanted; medians of {})",
@@ -97,6 +172,62 @@ fn measure(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
             out.result(&report)
         }
     }
+}
+
+/// A program that is missing has an exit code of its own, as everywhere.
+fn with_code(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<Missing>() {
+        Some(missing) => Failure::new(exit::UNAVAILABLE, missing.to_string()).into(),
+        None => error,
+    }
+}
+
+/// A bench that has all its rows or none.
+fn one(run: impl FnOnce() -> anyhow::Result<Vec<Row>>) -> impl FnOnce(&mut Vec<Row>) -> anyhow::Result<()> {
+    |rows| {
+        rows.extend(run()?);
+        Ok(())
+    }
+}
+
+/// One after the other; what was measured before a failure is there.
+fn all(context: &Context, quick: bool, rows: &mut Vec<Row>) -> anyhow::Result<()> {
+    let note = |text: &str| context.out.note(text);
+    let topology = context.file()?;
+    relay::check_programs()?;
+    rows.extend(routing::run(quick, &note)?);
+    rows.extend(signalling::run(quick, &note)?);
+    rows.extend(relay::run(quick, &note)?);
+    rows.extend(start::run(&topology, if quick { 1 } else { 5 }, &note)?.rows);
+    rows.extend(scale::run(quick, &note)?);
+    rows.extend(play::run(8, if quick { 20 } else { 100 }, &note)?.rows);
+    rows.extend(listen::run(quick, &note)?);
+    Ok(())
+}
+
+/// Measures, and prints the rows: for people a table, for programs one object. After a failure what there is, then the
+/// failure.
+fn rows(
+    out: &Output,
+    quick: bool,
+    measure: impl FnOnce(&mut Vec<Row>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let (machine, begin, mut rows) = (Machine::this(), Instant::now(), Vec::new());
+    let outcome = measure(&mut rows);
+    if !rows.is_empty() {
+        show_rows(out, &rows);
+    }
+    outcome.map_err(with_code)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let short = rows.iter().filter(|row| row.verdict == Verdict::Short).count();
+    out.line(format_args!("{} rows, {short} short of their target, in {seconds:.0} s", rows.len()));
+    out.result(&Table { quick, machine, version: env!("CARGO_PKG_VERSION"), seconds, rows })
+}
+
+fn show_rows(out: &Output, rows: &[Row]) {
+    let cells: Vec<_> =
+        std::iter::once(Row::HEADS.map(str::to_owned)).chain(rows.iter().map(Row::cells)).collect();
+    out.text(table(&cells));
 }
 
 fn show_deploy(out: &Output, report: &deploy::Report) {

@@ -1,0 +1,321 @@
+//! The second part of `hopcast bench play`: listeners beside the same ones straight at an nginx that serves the files.
+//!
+//! - A new listener at the end of a chain: connect, master playlist, media playlist, the whole of a first segment that no
+//!   peer has yet. Then segments one after the other.
+//! - 50 listeners of one song at once, each at a peer of its own: how often the databases are read for each segment. The
+//!   least that could be asked for is one read at each gateway that is nearest to some listener.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+
+use crate::{
+    flow::Flow,
+    percentile,
+    play::{SEGMENT, write_song},
+    process::Running,
+    programs,
+    row::{Figures, Row, Target},
+};
+
+const LIMIT: Duration = Duration::from_secs(180);
+const READY: Duration = Duration::from_secs(15);
+const LISTENERS: usize = 50;
+/// Peers of the mesh that the crowd listens in, and its gateways: two groups, at two edges.
+const CROWD: usize = 60;
+const GATEWAYS: [usize; 8] = [1, 2, 3, 4, 31, 32, 33, 34];
+const PLAYED: usize = 8;
+
+/// Measures all of it. `note` is told what is being done.
+pub fn run(quick: bool, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
+    programs::debian("nginx")?;
+    let mut rows = alone(quick, note)?;
+    rows.extend(crowd(quick, note)?);
+    Ok(rows)
+}
+
+fn peer(number: usize) -> SocketAddr {
+    SocketAddr::from(([127, 93, 0, number as u8], 8080))
+}
+
+fn get(host: SocketAddr, path: &str) -> String {
+    format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
+}
+
+/// A listener, and where its song is.
+struct Listener {
+    flow: Flow,
+    host: SocketAddr,
+    prefix: &'static str,
+}
+
+impl Listener {
+    /// Connects and reads both playlists.
+    fn begin(host: SocketAddr, prefix: &'static str) -> Result<Self> {
+        let mut flow = Flow::connect(host, Instant::now() + READY)?;
+        for playlist in ["master.m3u8", "only/index.m3u8"] {
+            flow.ask(&get(host, &format!("{prefix}{playlist}")))?;
+        }
+        Ok(Self { flow, host, prefix })
+    }
+
+    /// A whole segment; milliseconds.
+    fn segment(&mut self, number: usize) -> Result<f64> {
+        let begin = Instant::now();
+        let length = self.flow.ask(&get(self.host, &format!("{}only/{number}.ts", self.prefix)))?;
+        ensure!(length == SEGMENT, "a segment of {length} bytes instead of {SEGMENT}");
+        Ok(begin.elapsed().as_secs_f64() * 1e3)
+    }
+}
+
+/// Milliseconds until a new listener has a whole first segment.
+fn first(host: SocketAddr, prefix: &'static str, number: usize) -> Result<f64> {
+    let begin = Instant::now();
+    Listener::begin(host, prefix)?.segment(number)?;
+    Ok(begin.elapsed().as_secs_f64() * 1e3)
+}
+
+fn alone(quick: bool, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
+    let (rounds, each) = if quick { (3, 12) } else { (5, 40) };
+    let hops = [2, 5, 10, 20];
+    // Nobody has a segment before it is asked for: each is asked for once.
+    let count = hops.len() * rounds * each * 2;
+    let mesh = Mesh::up("alone", count, &chain(hops[hops.len() - 1] + 1), note)?;
+    let (nginx, _running) = nginx(mesh.path())?;
+    let mut rows = Vec::new();
+    let mut next = 0;
+    let mut number = || {
+        next += 1;
+        next - 1
+    };
+    for hops in hops {
+        note(&format!("a listener {hops} links from the gateway"));
+        let host = peer(hops + 1);
+        // The signed manifest, which a peer keeps, is got once.
+        Listener::begin(host, "hls/song/")?;
+        let (mut ours, mut theirs, mut p50, mut p99, mut straight) = (vec![], vec![], vec![], vec![], vec![]);
+        for _ in 0..rounds {
+            let (mut mine, mut other) = (vec![], vec![]);
+            let (mut segments, mut files) = (vec![], vec![]);
+            let mut kept = (Listener::begin(host, "hls/song/")?, Listener::begin(nginx, "song/")?);
+            for _ in 0..each {
+                let at = number();
+                mine.push(first(host, "hls/song/", at)?);
+                other.push(first(nginx, "song/", at)?);
+                let at = number();
+                segments.push(kept.0.segment(at)?);
+                files.push(kept.1.segment(at)?);
+            }
+            let of = |values: &[f64], percent| percentile(values, percent).context("nothing was played");
+            ours.push(of(&mine, 50.0)?);
+            theirs.push(of(&other, 50.0)?);
+            p50.push(of(&segments, 50.0)?);
+            p99.push(of(&segments, 99.0)?);
+            straight.push(of(&files, 99.0)?);
+        }
+        let size = format!("{hops} links to the gateway, segments of 94 kB that no peer has");
+        rows.push(Figures::new("play.start", &size, "ms", ours).theirs(theirs).row(Target::OverTheirs(3.0))?);
+        rows.push(
+            Figures::new("play.segment_p99", &size, "ms", p99)
+                .theirs(straight)
+                .own(p50)
+                .row(Target::OverOwn("p50", 5.0))?,
+        );
+    }
+    mesh.down()?;
+    Ok(rows)
+}
+
+fn crowd(quick: bool, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
+    let rounds = if quick { 2 } else { 5 };
+    let mesh = Mesh::up("crowd", PLAYED * rounds, &ring(), note)?;
+    let (nginx, _running) = nginx(mesh.path())?;
+    let listeners: Vec<usize> =
+        (1..=CROWD).filter(|number| !GATEWAYS.contains(number)).take(LISTENERS).collect();
+    let (mut reads, mut ours, mut theirs) = (vec![], vec![], vec![]);
+    for round in 0..rounds {
+        note(&format!("{LISTENERS} listeners at once: round {} of {rounds}", round + 1));
+        let played = round * PLAYED..(round + 1) * PLAYED;
+        for &number in &listeners {
+            Listener::begin(peer(number), "hls/song/")?;
+        }
+        let before = database_reads()?;
+        let hosts: Vec<_> = listeners.iter().map(|&number| peer(number)).collect();
+        ours.push(all(&hosts, "hls/song/", played.clone())?);
+        reads.push((database_reads()? - before) as f64 / PLAYED as f64);
+        theirs.push(all(&vec![nginx; LISTENERS], "song/", played)?);
+    }
+    let nearest = nearest_gateways(&listeners);
+    let size = format!("{LISTENERS} listeners, {nearest} gateways are nearest to some");
+    let rows = vec![
+        Figures::new("play.reads", &size, "reads/segment", reads).row(Target::AtMost(nearest as f64))?,
+        Figures::new("play.crowd_start", &size, "ms", ours).theirs(theirs).row(Target::OverTheirs(3.0))?,
+    ];
+    mesh.down()?;
+    Ok(rows)
+}
+
+/// All listeners at once, the whole of each segment one after the other; the median time until the first.
+fn all(hosts: &[SocketAddr], prefix: &'static str, segments: std::ops::Range<usize>) -> Result<f64> {
+    let firsts: Vec<Result<f64>> = thread::scope(|threads| {
+        let threads: Vec<_> = hosts
+            .iter()
+            .map(|&host| {
+                let segments = segments.clone();
+                threads.spawn(move || {
+                    let begin = Instant::now();
+                    let mut listener = Listener::begin(host, prefix)?;
+                    let mut first = 0.0;
+                    for number in segments.clone() {
+                        listener.segment(number)?;
+                        if number == segments.start {
+                            first = begin.elapsed().as_secs_f64() * 1e3;
+                        }
+                    }
+                    Ok(first)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a listener panicked"))?).collect()
+    });
+    percentile(&firsts.into_iter().collect::<Result<Vec<_>>>()?, 50.0).context("nobody listened")
+}
+
+/// Gateways that no other is nearer than to some listener; of several equally near ones the first counts.
+fn nearest_gateways(listeners: &[usize]) -> usize {
+    let hops = |from, to| crate::signalling::ring_hops(CROWD, from, to);
+    let mut nearest: Vec<_> = listeners
+        .iter()
+        .filter_map(|&listener| GATEWAYS.into_iter().min_by_key(|&gateway| hops(listener, gateway)))
+        .collect();
+    nearest.sort_unstable();
+    nearest.dedup();
+    nearest.len()
+}
+
+fn database_reads() -> Result<u64> {
+    GATEWAYS
+        .into_iter()
+        .map(|number| {
+            let flow = Flow::connect(peer(number), Instant::now() + READY)?;
+            let text = flow.text(&get(peer(number), "metrics"))?;
+            let value = text.lines().find_map(|line| line.strip_prefix("hopcast_database_reads_total "));
+            value
+                .context("a gateway does not count its reads")?
+                .trim()
+                .parse::<u64>()
+                .context("an odd number")
+        })
+        .sum()
+}
+
+/// A mesh of its own, taken down also after a failure.
+struct Mesh {
+    dir: tempfile::TempDir,
+    down: bool,
+}
+
+impl Mesh {
+    fn up(name: &str, segments: usize, links: &str, note: &dyn Fn(&str)) -> Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("hopcast-bench-")
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir()?;
+        note(&format!("a mesh with {segments} segments"));
+        write_song(&dir.path().join("song"), segments)?;
+        let text = format!(
+            "[mesh]\nname = \"bench-{name}\"\n{links}[[rooms]]\nname = \"all\"\npeers = [\"*\"]\n\
+             [origin]\nname = \"origin-db\"\nnetwork = \"origin-net\"\n[[songs]]\npath = \"song\"\nrooms = [\"*\"]\n\
+             [signalling]\nlisten = \"127.93.250.1:7080\"\n\
+             [local]\nnetwork = \"127.93.0.0/16\"\ndoor = \"127.93.250.1:7081\"\n"
+        );
+        fs::write(dir.path().join("topology.toml"), text)?;
+        let mesh = Self { dir, down: false };
+        mesh.hopcast(&["up", "--detach"])?;
+        Ok(mesh)
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn hopcast(&self, verb: &[&str]) -> Result<String> {
+        let mut command = Command::new(programs::ours("hopcast")?);
+        command.args(verb).arg("--file").arg(self.path().join("topology.toml"));
+        programs::output(command.env("HOPCAST_STATE", self.path()), LIMIT)
+    }
+
+    fn down(mut self) -> Result<()> {
+        self.down = true;
+        self.hopcast(&["down", "--purge"]).map(drop)
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        if !self.down {
+            // The failure that led here is told instead.
+            let _ = self.hopcast(&["down", "--purge"]);
+        }
+    }
+}
+
+/// A chain; its first peer is the gateway.
+fn chain(count: usize) -> String {
+    let mut links = String::new();
+    for at in 1..count {
+        // Writing into a string cannot fail.
+        let _ = write!(links, "[[links]]\nbetween = [\"peer-{at}\", \"peer-{}\"]\n", at + 1);
+    }
+    format!(
+        "[peers]\ncount = {count}\nlinks = {{ shape = \"none\" }}\n{links}\
+         [[edges]]\nname = \"edge-db\"\nnetwork = \"edge-net\"\npeers = [\"peer-1\"]\n"
+    )
+}
+
+/// The shipped shape, with two edges.
+fn ring() -> String {
+    let edge = |name: &str, gateways: &[usize]| {
+        let peers: Vec<_> = gateways.iter().map(|number| format!("\"peer-{number}\"")).collect();
+        format!(
+            "[[edges]]\nname = \"edge-db-{name}\"\nnetwork = \"edge-{name}-net\"\npeers = [{}]\n",
+            peers.join(", ")
+        )
+    };
+    format!(
+        "[peers]\ncount = {CROWD}\nlinks = {{ shape = \"ring\", skip = [4] }}\n{}{}",
+        edge("a", &GATEWAYS[..4]),
+        edge("b", &GATEWAYS[4..])
+    )
+}
+
+/// Serves the song's folder.
+fn nginx(dir: &Path) -> Result<(SocketAddr, Running)> {
+    let at = SocketAddr::from(([127, 93, 250, 2], 8080));
+    let scratch = dir.join("nginx");
+    fs::create_dir(&scratch)?;
+    let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
+    let shown = scratch.display();
+    let text = format!(
+        "{user}daemon off;\nworker_processes 1;\npid {shown}/pid;\nevents {{ worker_connections 512; }}\n\
+         http {{\n  access_log off;\n  sendfile on;\n  tcp_nopush on;\n  open_file_cache max=1000;\n  keepalive_requests 1000000;\n\
+         client_body_temp_path {shown}/body;\n  proxy_temp_path {shown}/proxy;\n  fastcgi_temp_path {shown}/fastcgi;\n\
+         uwsgi_temp_path {shown}/uwsgi;\n  scgi_temp_path {shown}/scgi;\n\
+         server {{ listen {at}; root {}; }}\n}}\n",
+        dir.display()
+    );
+    let file = scratch.join("nginx.conf");
+    fs::write(&file, text)?;
+    let mut command = Command::new(programs::debian("nginx")?);
+    command.arg("-c").arg(&file).arg("-p").arg(&scratch).args(["-e", "stderr"]);
+    Ok((at, Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()))?))
+}

@@ -1,0 +1,370 @@
+//! `hopcast bench signalling`: the real server as a process beside a floor, a bare server of the same parts that writes as many
+//! frames of the same size.
+//!
+//! Each round starts both anew, one after the other: all peers of a room (ring with links to the fourth next) enter at once
+//! and announce their links, as after a restart; 64 of them ask for the way to random others, each again as soon as every peer on
+//! its path has its frame; then they ask at half that rate; then all leave at once. A storm is the same without the questions. The servers' processor time and memory are read
+//! from the kernel. Another time a small room is asked all the while by another thread: whether it suffers. At last a room is left and
+//! entered over and over: whether the server grows. The load side links neither server; it runs on the same machine, so times include its work, processor time
+//! does not.
+
+mod floor;
+mod load;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::LocalSet,
+    time::{sleep, timeout},
+};
+
+pub use self::floor::serve as serve_floor;
+pub(crate) use self::load::hops as ring_hops;
+use self::load::{Asked, Load, Sizes, Speech};
+use crate::{
+    percentile,
+    process::{Process, Running},
+    programs,
+    row::{Figures, Row, Target},
+};
+
+const REQUESTERS: usize = 64;
+const ROOM: &str = "bench";
+/// Peers of a small room.
+const SMALL: usize = 160;
+/// How long a small room is asked before the storm.
+const CALM: Duration = Duration::from_secs(2);
+/// How long a server may take to start, to take everybody in, to let everybody go.
+const SETTLE: Duration = Duration::from_secs(60);
+/// Descriptors that are no connection's.
+const OTHER_FILES: u64 = 256;
+
+/// The original's processor time for a path, in microseconds, and how many paths a second it had: measured earlier on a machine
+/// of this kind, in rooms of so many peers (see docs/benchmarks).
+const ORIGINAL: [(usize, f64, f64); 3] =
+    [(160, 200.0, 7100.0), (2000, 4600.0, 305.0), (10_000, 80_000.0, 20.0)];
+/// The processor seconds that it took for 10,000 leaving at once, at least.
+const ORIGINAL_LEAVE: f64 = 7.0;
+
+/// What one server took in one round.
+#[derive(Debug, Clone, Default)]
+struct Session {
+    enter_seconds: f64,
+    enter_cpu: f64,
+    idle_bytes: f64,
+    cpu_us: f64,
+    rate: f64,
+    half_p50: f64,
+    half_p99: f64,
+    leave_seconds: f64,
+    leave_cpu: f64,
+    sizes: Sizes,
+}
+
+/// Measures all of it. `note` is told what is being done.
+pub fn run(quick: bool, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
+    let sizes: &[usize] = if quick { &[160, 2000] } else { &[160, 2000, 10_000] };
+    let most = sizes.iter().copied().max().unwrap_or_default() as u64;
+    let files = raise_open_files();
+    ensure!(
+        files >= most + OTHER_FILES,
+        "{} descriptors are needed for {most} peers, this process may open {files}: raise `ulimit -n`",
+        most + OTHER_FILES
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut rows = Vec::new();
+    for &peers in sizes {
+        for speech in [Speech::Compact, Speech::Original] {
+            // 10,000 peers with whole paths: 14 MB for each path, the original's way of doing it.
+            if speech == Speech::Original && peers > 2000 {
+                continue;
+            }
+            rows.extend(runtime.block_on(LocalSet::new().run_until(room(peers, speech, quick, note)))?);
+        }
+    }
+    rows.push(runtime.block_on(LocalSet::new().run_until(others(most as usize, quick, note)))?);
+    rows.push(runtime.block_on(LocalSet::new().run_until(churn(quick, note)))?);
+    Ok(rows)
+}
+
+fn raise_open_files() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let now = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    now.unwrap_or(u64::MAX)
+}
+
+async fn room(peers: usize, speech: Speech, quick: bool, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
+    let (rounds, seconds) = if quick { (3, 0.8) } else { (5, 4.0) };
+    let way = if speech == Speech::Original { "whole paths" } else { "hopcast.1" };
+    let (mut ours, mut floors) = (Vec::new(), Vec::new());
+    let storms = speech == Speech::Compact && peers >= 2000;
+    let (mut calm_ours, mut calm_floors) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        note(&format!("a room of {peers}, {way}: round {round} of {rounds}"));
+        let mine = session(peers, speech, seconds).await?;
+        floors.push(session(peers, Speech::Floor(mine.sizes), seconds).await?);
+        ours.push(mine);
+        if storms {
+            calm_ours.push(session(peers, speech, 0.0).await?);
+            calm_floors.push(session(peers, Speech::Floor(Sizes::default()), 0.0).await?);
+        }
+    }
+    let of = |sessions: &[Session], get: fn(&Session) -> f64| sessions.iter().map(get).collect::<Vec<_>>();
+    let size = format!("{peers} peers, {way}, {REQUESTERS} asking");
+    let prefix = if speech == Speech::Original { "signalling.whole_" } else { "signalling." };
+    let figures = |metric: &str, size: &str, unit, get: fn(&Session) -> f64| {
+        Figures::new(format!("{prefix}{metric}"), size, unit, of(&ours, get)).limit(of(&floors, get))
+    };
+    let mut rows = vec![figures("cpu", &size, "us/path", |one| one.cpu_us).row(Target::OverLimit(1.5))?];
+    let original = ORIGINAL.iter().find(|(size, ..)| *size == peers);
+    if let Some(&(_, cpu, rate)) = original {
+        // Ten times is asked for from 2,000 on; in small rooms there is less to win.
+        let times = if peers >= 2000 { 10.0 } else { 1.0 };
+        rows.push(
+            figures("cpu_original", &size, "us/path", |one| one.cpu_us)
+                .theirs(vec![cpu])
+                .row(Target::UnderTheirs(times))?,
+        );
+        rows.push(
+            figures("rate", &size, "paths/s", |one| one.rate)
+                .theirs(vec![rate])
+                .row(Target::AboveTheirs(1.0))?,
+        );
+    }
+    rows.push(
+        figures("p99", &format!("{size} at half the rate"), "ms", |one| one.half_p99)
+            .own(of(&ours, |one| one.half_p50))
+            .row(Target::OverOwn("p50", 5.0))?,
+    );
+    if !storms {
+        return Ok(rows);
+    }
+    let at_once = format!("{peers} peers at once");
+    let storm = |metric: &str, unit, get: fn(&Session) -> f64| {
+        Figures::new(format!("storm.{metric}"), &at_once, unit, of(&calm_ours, get))
+            .limit(of(&calm_floors, get))
+    };
+    rows.push(
+        Figures::new(
+            "signalling.idle",
+            format!("{peers} peers"),
+            "B/peer",
+            of(&calm_ours, |one| one.idle_bytes),
+        )
+        .limit(of(&calm_floors, |one| one.idle_bytes))
+        .row(Target::AtMost(7000.0))?,
+    );
+    rows.push(storm("enter", "s", |one| one.enter_seconds).row(Target::OverLimit(2.0))?);
+    rows.push(storm("enter_cpu", "s", |one| one.enter_cpu).row(Target::OverLimit(2.0))?);
+    rows.push(storm("leave", "s", |one| one.leave_seconds).row(Target::OverLimit(2.0))?);
+    rows.push(storm("leave_cpu", "s", |one| one.leave_cpu).row(Target::OverLimit(2.0))?);
+    if peers == 10_000 {
+        rows.push(
+            Figures::new("storm.leave_cpu_original", &at_once, "s", of(&calm_ours, |one| one.leave_cpu))
+                .theirs(vec![ORIGINAL_LEAVE])
+                .row(Target::UnderTheirs(1.0))?,
+        );
+    }
+    // After the questions: thousands of routes end, too, and are looked for anew.
+    let busy = format!("{at_once}, {REQUESTERS} of them with all their routes");
+    rows.push(
+        Figures::new("storm.leave_routes_cpu", busy, "s", of(&ours, |one| one.leave_cpu))
+            .limit(of(&floors, |one| one.leave_cpu))
+            .row(Target::OverLimit(2.0))?,
+    );
+    Ok(rows)
+}
+
+fn start(speech: Speech) -> Result<(Running, SocketAddr)> {
+    // Its own address for each run; a port that was free just now.
+    let host = Ipv4Addr::new(127, 100 + (std::process::id() % 100) as u8, 200, 1);
+    let at = std::net::TcpListener::bind((host, 0))?.local_addr()?;
+    let mut command = if let Speech::Floor(_) = speech {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["bench", "floor", &at.to_string()]);
+        command
+    } else {
+        let mut command = Command::new(programs::ours("hopcast-signalling")?);
+        command.args(["--listen", &at.to_string()]);
+        command
+    };
+    Ok((Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()))?, at))
+}
+
+/// Connections that are open, and announcements that were read.
+async fn progress(server: SocketAddr) -> Result<(usize, usize)> {
+    let text = async {
+        let mut stream = TcpStream::connect(server).await?;
+        stream
+            .write_all(
+                format!("GET /metrics HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n").as_bytes(),
+            )
+            .await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        std::io::Result::Ok(text)
+    };
+    let text = timeout(SETTLE, text).await.context("the server does not tell how it is")??;
+    let value = |names: [&str; 2]| {
+        let line = text.lines().find_map(|line| names.iter().find_map(|name| line.strip_prefix(name)));
+        line.and_then(|value| value.trim().parse::<usize>().ok()).unwrap_or_default()
+    };
+    Ok((
+        value(["hopcast_signalling_connections ", "connections "]),
+        value(["hopcast_signalling_messages_total{type=\"announce\"} ", "messages "]),
+    ))
+}
+
+async fn until(server: SocketAddr, what: &str, reached: impl Fn((usize, usize)) -> bool) -> Result<()> {
+    let deadline = Instant::now() + SETTLE;
+    loop {
+        match progress(server).await {
+            Ok(now) if reached(now) => return Ok(()),
+            outcome if Instant::now() > deadline => {
+                return Err(anyhow::anyhow!("{what}: not within {} s ({outcome:?})", SETTLE.as_secs()));
+            }
+            // To look costs the server something, too.
+            _ => sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+async fn session(peers: usize, speech: Speech, seconds: f64) -> Result<Session> {
+    let (running, server) = start(speech)?;
+    let process = running.process();
+    until(server, "the server listens", |_| true).await?;
+    let (cpu, private) = (process.cpu_seconds()?, process.private()?);
+    let begin = Instant::now();
+    let load = load::enter(server, ROOM, peers, speech).await?;
+    until(server, "everybody is in the room", |(_, announced)| announced >= peers).await?;
+    let mut session = Session { enter_seconds: begin.elapsed().as_secs_f64(), ..Session::default() };
+    session.enter_cpu = process.cpu_seconds()? - cpu;
+    session.idle_bytes = process.private()?.saturating_sub(private) as f64 / peers as f64;
+    if seconds > 0.0 {
+        questions(&load, process, seconds, &mut session).await?;
+    }
+    let cpu = process.cpu_seconds()?;
+    let begin = Instant::now();
+    load.leave().await;
+    until(server, "everybody is gone", |(connections, _)| connections == 0).await?;
+    session.leave_seconds = begin.elapsed().as_secs_f64();
+    session.leave_cpu = process.cpu_seconds()? - cpu;
+    Ok(session)
+}
+
+/// The closed loop, and half its rate.
+async fn questions(load: &Load, process: Process, seconds: f64, session: &mut Session) -> Result<()> {
+    ask(load, seconds / 4.0, None).await?; // what is allocated once
+    let cpu = process.cpu_seconds()?;
+    let asked = ask(load, seconds, None).await?;
+    let paths = asked.milliseconds.len() as f64;
+    session.cpu_us = (process.cpu_seconds()? - cpu) * 1e6 / paths;
+    session.rate = paths / asked.seconds;
+    session.sizes = load.sizes();
+    let half = ask(load, seconds, Some(session.rate / 2.0)).await?;
+    session.half_p50 = percentile(&half.milliseconds, 50.0).context("nothing was asked")?;
+    session.half_p99 = percentile(&half.milliseconds, 99.0).context("nothing was asked")?;
+    Ok(())
+}
+
+async fn ask(load: &Load, seconds: f64, rate: Option<f64>) -> Result<Asked> {
+    let asked = load.run(REQUESTERS, rate, seconds).await?;
+    ensure!(!asked.milliseconds.is_empty(), "no path was found in {seconds} s");
+    Ok(asked)
+}
+
+/// A small room beside a storm in a large one: its p99 meanwhile, and before.
+async fn others(peers: usize, quick: bool, note: &dyn Fn(&str)) -> Result<Row> {
+    let rounds = if quick { 2 } else { 5 };
+    let (mut before, mut meanwhile) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        note(&format!("a room of {SMALL} beside a storm of {peers}: round {round} of {rounds}"));
+        let (_running, server) = start(Speech::Compact)?;
+        until(server, "the server listens", |_| true).await?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let small = thread::spawn({
+            let stop = stop.clone();
+            move || small_room(server, &stop)
+        });
+        let storm = async {
+            until(server, "the small room is there", |(_, announced)| announced >= SMALL).await?;
+            sleep(CALM).await;
+            let begin = Instant::now();
+            let load = load::enter(server, ROOM, peers, Speech::Compact).await?;
+            until(server, "everybody is in the room", |(_, announced)| announced >= peers + SMALL).await?;
+            load.leave().await;
+            until(server, "everybody is gone", |(connections, _)| connections <= SMALL).await?;
+            anyhow::Ok((begin, Instant::now()))
+        }
+        .await;
+        stop.store(true, Ordering::Relaxed);
+        let asked = small.join().map_err(|_| anyhow::anyhow!("the small room's thread panicked"))??;
+        let (begin, end) = storm?;
+        let p99 = |within: &dyn Fn(Instant) -> bool| {
+            let all: Vec<f64> =
+                asked.iter().filter(|(at, _)| within(*at)).flat_map(|(_, all)| all).copied().collect();
+            percentile(&all, 99.0).context("nothing was asked in the small room")
+        };
+        before.push(p99(&|at| at < begin)?);
+        meanwhile.push(p99(&|at| at >= begin && at < end)?);
+    }
+    let size = format!("{SMALL} peers while {peers} enter and leave");
+    Figures::new("storm.others_p99", size, "ms", meanwhile)
+        .own(before)
+        .row(Target::OverOwn("p99 before", 2.0))
+}
+
+/// Asks at a gentle rate until it is stopped: when each block began, and its times.
+fn small_room(server: SocketAddr, stop: &AtomicBool) -> Result<Vec<(Instant, Vec<f64>)>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(LocalSet::new().run_until(async {
+        let load = load::enter(server, "small", SMALL, Speech::Compact).await?;
+        let mut blocks = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let begin = Instant::now();
+            blocks.push((begin, load.run(16, Some(200.0), 0.1).await?.milliseconds));
+        }
+        Ok(blocks)
+    }))
+}
+
+/// A room is entered, asked and left, over and over: what the server has grown by in the last quarter.
+async fn churn(quick: bool, note: &dyn Fn(&str)) -> Result<Row> {
+    let seconds = if quick { 15.0 } else { 600.0 };
+    note(&format!("{seconds} s of churn"));
+    let (running, server) = start(Speech::Compact)?;
+    until(server, "the server listens", |_| true).await?;
+    let begin = Instant::now();
+    let (mut resident, mut rounds) = (Vec::new(), 0);
+    while begin.elapsed().as_secs_f64() < seconds {
+        let load = load::enter(server, ROOM, SMALL, Speech::Compact).await?;
+        rounds += 1;
+        until(server, "everybody is in the room", |(_, announced)| announced >= rounds * SMALL).await?;
+        ask(&load, 0.1, None).await?;
+        resident.push(running.process().resident()? as f64);
+        load.leave().await;
+        until(server, "everybody is gone", |(connections, _)| connections == 0).await?;
+    }
+    let quarter = resident.len() / 4;
+    let middle = |from: usize| {
+        crate::median(resident.get(from..from + quarter).unwrap_or_default()).context("too little churn")
+    };
+    let grown = (middle(3 * quarter)? / middle(2 * quarter)? - 1.0) * 100.0;
+    let size = format!("{SMALL} peers came and went {rounds} times in {seconds} s");
+    // What is beyond the noise of an allocator.
+    Figures::new("signalling.churn", size, "% grown", vec![grown.max(0.0)]).row(Target::AtMost(1.0))
+}

@@ -1,0 +1,398 @@
+//! The load side: as many clients as a room has peers, one thread, next to no memory. It reads no more of a frame than tells
+//! whose it is.
+//!
+//! A request is done when every peer on its path has its frame. Each requester has one request under way at a time.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use futures_util::{StreamExt as _, stream};
+use tokio::{net::TcpStream, sync::Notify, time::timeout};
+
+use crate::{
+    random::Random,
+    socket::{frame, open, parse, upgrade},
+};
+
+/// Connections that are being opened at a time: fewer than the kernel keeps waiting for a listener (1024).
+const OPENING: usize = 512;
+/// Nothing comes for so long: given up.
+const STALL: Duration = Duration::from_secs(60);
+
+/// Which server, and in which way it is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Speech {
+    /// `hopcast.1`: the compact form.
+    Compact,
+    /// The original's: everybody gets the whole path.
+    Original,
+    /// The floor's, with the sizes that the real server's frames had.
+    Floor(Sizes),
+}
+
+/// Of the payloads of a path's frames.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Sizes {
+    /// At a hop and at the target, in bytes.
+    pub hop: f64,
+    /// At the requester, in bytes for each peer on the path.
+    pub requester_per_peer: f64,
+    /// Whether a hop's frame has the whole path, too: then `hop` is for each peer on it.
+    pub whole: bool,
+}
+
+/// Hops between two peers of a ring with links to the next and the fourth next.
+pub(crate) fn hops(peers: usize, from: usize, to: usize) -> usize {
+    let ahead = (to + peers - from) % peers;
+    // Three ahead is four ahead and one back.
+    let along = |distance: usize| distance / 4 + [0, 1, 2, 2][distance % 4];
+    along(ahead).min(along(peers - ahead))
+}
+
+#[derive(Debug, Default)]
+struct Route {
+    got: usize,
+    /// Who asked, and how many frames there will be.
+    owner: Option<(usize, usize)>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Requester {
+    /// When the request under way went out, and to whom.
+    begun: Option<(Instant, usize)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    routes: HashMap<Vec<u8>, Route>,
+    requesters: HashMap<usize, Requester>,
+    milliseconds: Vec<f64>,
+    open: usize,
+    failure: Option<String>,
+    hop: (usize, usize),
+    requester: (usize, usize),
+    random: Option<Random>,
+    sequence: usize,
+    /// Of the paths of `requester`: peers.
+    path_peers: usize,
+}
+
+/// All clients of a room.
+pub(super) struct Load {
+    speech: Speech,
+    peers: usize,
+    streams: Vec<Rc<TcpStream>>,
+    state: Rc<RefCell<State>>,
+    done: Rc<Notify>,
+    readers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// What a block of requests took.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub milliseconds: Vec<f64>,
+    pub seconds: f64,
+}
+
+/// Opens all connections and announces everybody's links, as fast as the server takes them.
+pub(super) async fn enter(server: SocketAddr, room: &str, peers: usize, speech: Speech) -> Result<Load> {
+    let mut opened: Vec<_> = stream::iter((0..peers).map(|peer| async move {
+        let text = upgrade(&server.to_string(), &format!("peer-{peer}"), room, speech != Speech::Original);
+        let (stream, early) = timeout(STALL, open(server, &text)).await.context("no answer in time")??;
+        let links = [(peer + 1) % peers, (peer + 4) % peers].map(|next| format!("\"peer-{next}\"")).join(",");
+        let announce =
+            format!(r#"{{"type":"announce","peer":"peer-{peer}","room":"{room}","neighbors":[{links}]}}"#);
+        send(&stream, announce.as_bytes())?;
+        anyhow::Ok((peer, stream, early))
+    }))
+    .buffer_unordered(OPENING)
+    .collect::<Vec<_>>()
+    .await
+    .into_iter()
+    .collect::<Result<_>>()?;
+    opened.sort_by_key(|(peer, ..)| *peer);
+    let state =
+        Rc::new(RefCell::new(State { open: peers, random: Some(Random::new(17)), ..State::default() }));
+    let done = Rc::new(Notify::new());
+    let mut load = Load { speech, peers, streams: Vec::new(), state, done, readers: Vec::new() };
+    for (peer, stream, early) in opened {
+        let stream = Rc::new(stream);
+        load.streams.push(stream.clone());
+        let (state, done) = (load.state.clone(), load.done.clone());
+        let me = if speech == Speech::Original { format!("peer-{peer}\"") } else { String::new() };
+        load.readers.push(tokio::task::spawn_local(async move {
+            if let Err(error) = read(&stream, early, speech, peer, &me, &state, &done).await {
+                state.borrow_mut().failure.get_or_insert(format!("peer-{peer}: {error:#}"));
+            }
+            state.borrow_mut().open -= 1;
+            done.notify_one();
+        }));
+    }
+    Ok(load)
+}
+
+/// A short message: the socket's buffer always takes it.
+fn send(stream: &TcpStream, text: &[u8]) -> Result<()> {
+    let wire = frame(text);
+    let written = stream.try_write(&wire)?;
+    ensure!(written == wire.len(), "the server does not read");
+    Ok(())
+}
+
+thread_local! {
+    /// One for all connections: what is in it is looked at before anybody else reads.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 256 << 10]);
+}
+
+async fn read(
+    stream: &TcpStream,
+    mut rest: Vec<u8>,
+    speech: Speech,
+    peer: usize,
+    me: &str,
+    state: &RefCell<State>,
+    done: &Notify,
+) -> Result<()> {
+    loop {
+        stream.readable().await?;
+        let more = BUFFER.with_borrow_mut(|buffer| -> Result<bool> {
+            // What is left of an unfinished frame goes in front.
+            let kept = rest.len();
+            if buffer.len() < kept + (64 << 10) {
+                buffer.resize(kept + (64 << 10), 0);
+            }
+            buffer[..kept].copy_from_slice(&rest);
+            let count = match stream.try_read(&mut buffer[kept..]) {
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error.into()),
+            };
+            let filled = &buffer[..kept + count];
+            let mut at = 0;
+            while let Some((opcode, begin, end)) = parse(&filled[at..]) {
+                let payload = &filled[at + begin..at + end];
+                match opcode {
+                    9 => {
+                        // A pong with the same payload: the server's pings have none.
+                        stream.try_write(&[0x8a, 0x80, 0, 0, 0, 0])?;
+                    }
+                    8 => bail!("the server closed: {}", String::from_utf8_lossy(payload)),
+                    _ => {
+                        state.borrow_mut().came(payload, speech, peer, me)?;
+                        done.notify_one();
+                    }
+                }
+                at += end;
+            }
+            rest.clear();
+            rest.extend_from_slice(&filled[at..]);
+            Ok(count > 0)
+        })?;
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+/// The text between a prefix, which comes early, and the next quotation mark.
+fn after<'a>(payload: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let begin = payload.windows(prefix.len()).position(|window| window == prefix)? + prefix.len();
+    let len = payload[begin..].iter().position(|&byte| byte == b'"')?;
+    Some(&payload[begin..begin + len])
+}
+
+impl State {
+    /// A frame has come to `peer`.
+    fn came(&mut self, payload: &[u8], speech: Speech, peer: usize, me: &str) -> Result<()> {
+        let key = match speech {
+            Speech::Original => payload.strip_prefix(br#"{"type":"path","path":[""#).map(|rest| {
+                let end = rest.iter().position(|&byte| byte == b'"').unwrap_or(rest.len());
+                &rest[..end]
+            }),
+            _ => after(payload, br#""route":""#),
+        };
+        let key = key.filter(|_| payload.starts_with(br#"{"type":"path""#));
+        let Some(key) = key else {
+            // Routes end as they fall out of a requester's table; that is none of the load's business.
+            if payload.starts_with(br#"{"type":"route_down""#) {
+                return Ok(());
+            }
+            bail!("unexpected: {}", String::from_utf8_lossy(&payload[..payload.len().min(300)]));
+        };
+        let mine = match speech {
+            Speech::Original => key == &me.as_bytes()[..me.len() - 1],
+            _ => payload.windows(8).any(|window| window == br#""path":["#),
+        };
+        if !self.routes.contains_key(key) {
+            self.routes.insert(key.to_vec(), Route::default());
+        }
+        let route = self.routes.get_mut(key).context("it was put in just now")?;
+        route.got += 1;
+        let (count, bytes) = if mine { &mut self.requester } else { &mut self.hop };
+        *count += 1;
+        *bytes += payload.len();
+        if mine {
+            let begun = self.requesters.get(&peer).and_then(|requester| requester.begun);
+            let (_, frames) = begun.context("a path that was not asked for")?;
+            if let Speech::Compact | Speech::Original = speech {
+                let from = payload.windows(8).position(|window| window == br#""path":["#).unwrap_or_default();
+                let list = &payload[from + 8..];
+                let end = list.iter().position(|&byte| byte == b']').unwrap_or(list.len());
+                let named = list[..end].split(|&byte| byte == b',').count();
+                ensure!(named == frames, "a path of {named} peers, the shortest has {frames}");
+            }
+            self.path_peers += frames;
+            route.owner = Some((peer, frames));
+        }
+        if let Some((owner, frames)) = route.owner
+            && route.got >= frames
+        {
+            self.routes.remove(key);
+            let begun = self.requesters.get_mut(&owner).and_then(|requester| requester.begun.take());
+            let (begun, _) = begun.context("a path that was not asked for")?;
+            self.milliseconds.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(())
+    }
+}
+
+impl Load {
+    /// Sends the next request of a requester.
+    fn ask(&self, from: usize) -> Result<()> {
+        let mut state = self.state.borrow_mut();
+        let random = state.random.as_mut().context("it is always there")?;
+        let to = loop {
+            let to = random.below(self.peers);
+            if to != from {
+                break to;
+            }
+        };
+        state.sequence += 1;
+        let frames = hops(self.peers, from, to) + 1;
+        let text = match self.speech {
+            Speech::Compact => {
+                format!(r#"{{"type":"request_path","target":"peer-{to}","id":{}}}"#, state.sequence)
+            }
+            Speech::Original => format!(r#"{{"type":"request_path","target":"peer-{to}"}}"#),
+            Speech::Floor(sizes) => {
+                let requester = (sizes.requester_per_peer * frames as f64) as usize;
+                let hop = if sizes.whole { sizes.hop * frames as f64 } else { sizes.hop } as usize;
+                format!("write {from}-{} {frames} 4 {} {hop} {requester} {from}", state.sequence, self.peers)
+            }
+        };
+        state.requesters.entry(from).or_default().begun = Some((Instant::now(), frames));
+        drop(state);
+        send(&self.streams[from], text.as_bytes())
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.state.borrow().failure {
+            Some(failure) => Err(anyhow!("{failure}")),
+            None => Ok(()),
+        }
+    }
+
+    fn idle(&self, requesters: &[usize]) -> Vec<usize> {
+        let state = self.state.borrow();
+        let busy =
+            |from: &usize| state.requesters.get(from).is_some_and(|requester| requester.begun.is_some());
+        requesters.iter().copied().filter(|from| !busy(from)).collect()
+    }
+
+    /// So many requesters ask; with a rate so many a second together, else each again as soon as it has its answer.
+    pub(super) async fn run(&self, requesters: usize, rate: Option<f64>, seconds: f64) -> Result<Asked> {
+        let requesters: Vec<usize> = (0..requesters).map(|at| at * self.peers / requesters).collect();
+        self.state.borrow_mut().milliseconds.clear();
+        let begin = Instant::now();
+        let mut sent = 0_usize;
+        loop {
+            self.check()?;
+            let elapsed = begin.elapsed().as_secs_f64();
+            let over = elapsed > seconds;
+            let idle = self.idle(&requesters);
+            if over && idle.len() == requesters.len() {
+                break;
+            }
+            ensure!(elapsed < seconds + STALL.as_secs_f64(), "requests stay without an answer");
+            if !over {
+                let due = rate.map_or(usize::MAX, |rate| ((elapsed * rate) as usize).saturating_sub(sent));
+                // Those that are idle take turns.
+                let first = if idle.is_empty() { 0 } else { sent % idle.len() };
+                for at in 0..idle.len().min(due) {
+                    self.ask(idle[(first + at) % idle.len()])?;
+                    sent += 1;
+                }
+            }
+            match rate {
+                Some(_) if !over => {
+                    // Either something came or the next request is due.
+                    let _ = timeout(Duration::from_millis(1), self.done.notified()).await;
+                }
+                _ => {
+                    let waited = timeout(STALL, self.done.notified()).await;
+                    waited.map_err(|_| anyhow!("requests stay without an answer"))?;
+                }
+            }
+        }
+        let seconds = begin.elapsed().as_secs_f64();
+        Ok(Asked { milliseconds: std::mem::take(&mut self.state.borrow_mut().milliseconds), seconds })
+    }
+
+    /// What the frames' sizes were so far.
+    pub(super) fn sizes(&self) -> Sizes {
+        let state = self.state.borrow();
+        let mean = |bytes: usize, count: usize| bytes as f64 / count.max(1) as f64;
+        let requester_per_peer = mean(state.requester.1, state.path_peers);
+        let whole = self.speech == Speech::Original;
+        let hop = if whole { requester_per_peer } else { mean(state.hop.1, state.hop.0) };
+        Sizes { hop, requester_per_peer, whole }
+    }
+
+    /// Closes all connections at once.
+    pub(super) async fn leave(self) {
+        for reader in &self.readers {
+            reader.abort();
+        }
+        for reader in self.readers {
+            let _ = reader.await;
+        }
+        drop(self.streams);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_done_when_every_peer_on_its_path_has_its_frame() {
+        let mut state = State::default();
+        let begun = Some((Instant::now(), 3));
+        state.requesters.insert(5, Requester { begun });
+        let hop = br#"{"type":"path","route":"e-1","room":"r","prev":"peer-5","next":"peer-9","hops":1}"#;
+        let last = br#"{"type":"path","route":"e-1","room":"r","prev":"peer-8","hops":0}"#;
+        let own = br#"{"type":"path","route":"e-1","room":"r","path":["peer-5","peer-8","peer-9"],"next":"peer-8","hops":2,"id":1}"#;
+        state.came(last, Speech::Compact, 9, "").unwrap();
+        state.came(own, Speech::Compact, 5, "").unwrap();
+        assert!(state.milliseconds.is_empty());
+        state.came(hop, Speech::Compact, 8, "").unwrap();
+        assert_eq!((state.milliseconds.len(), state.routes.len()), (1, 0));
+        // A path that is longer than it need be is no answer.
+        let begun = Some((Instant::now(), 2));
+        state.requesters.insert(5, Requester { begun });
+        assert!(state.came(own, Speech::Compact, 5, "").is_err());
+        assert!(state.came(br#"{"type":"error","code":"no_path"}"#, Speech::Compact, 5, "").is_err());
+    }
+
+    #[test]
+    fn hops_of_a_ring_with_links_to_the_fourth_next() {
+        let found: Vec<_> = (0..10).map(|to| hops(10, 0, to)).collect();
+        assert_eq!(found, [0, 1, 2, 2, 1, 2, 1, 2, 2, 1]);
+    }
+}
