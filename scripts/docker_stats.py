@@ -17,12 +17,13 @@ import socket
 import statistics
 import sys
 import time
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 MESH, ROLE, NODE = "io.hopcast.mesh", "io.hopcast.role", "io.hopcast.node"
 MIB = 1 << 20
-AT_A_TIME, TIMEOUT = 8, 30
+AT_A_TIME, TIMEOUT, ATTEMPTS = 8, 30, 5
 
 
 class Engine(http.client.HTTPConnection):
@@ -58,8 +59,15 @@ def usage(container):
 
 def cached(door, peer):
     address = f"{door}/p/{peer}"
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=TIMEOUT) as answer:
-        text = answer.read().decode()
+    for attempt in range(ATTEMPTS):
+        try:
+            with urllib.request.urlopen(f"http://{address}/metrics", timeout=TIMEOUT) as answer:
+                text = answer.read().decode()
+            break
+        except urllib.error.HTTPError as error:
+            # A peer that has used up its share of the processor answers late, and the door does not wait that long.
+            if error.code != 504 or attempt == ATTEMPTS - 1:
+                sys.exit(f"error: {address}/metrics: {error}")
     found = re.search(r"^hopcast\w*_cache_bytes ([0-9.e+]+)$", text, re.M)
     if not found:
         sys.exit(f"error: the metrics of {address} have no cache_bytes")

@@ -10,8 +10,8 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{Body, refuse};
 
-/// A peer must take the connection within this time.
-const CONNECT: Duration = Duration::from_secs(5);
+/// A peer must take the connection within this time: three lost SYNs are forgiven (RFC 6298: 1, 2 and 4 s apart).
+const CONNECT: Duration = Duration::from_secs(10);
 /// A peer holds a request for as long as its `patience` says; after this long nothing more is expected.
 const HEAD: Duration = Duration::from_mins(5);
 
