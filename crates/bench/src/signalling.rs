@@ -108,7 +108,7 @@ fn raise_open_files() -> u64 {
 }
 
 async fn room(peers: usize, speech: Speech, quick: bool, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
-    let (rounds, seconds) = if quick { (3, 0.8) } else { (5, 4.0) };
+    let (rounds, seconds) = if quick { (3, 0.8) } else { (3, 3.0) };
     let way = if speech == Speech::Original { "whole paths" } else { "hopcast.1" };
     let (mut ours, mut floors) = (Vec::new(), Vec::new());
     let storms = speech == Speech::Compact && peers >= 2000;
@@ -289,7 +289,7 @@ async fn ask(load: &Load, seconds: f64, rate: Option<f64>) -> Result<Asked> {
 
 /// A small room beside a storm in a large one: its p99 meanwhile, and before.
 async fn others(peers: usize, quick: bool, note: &dyn Fn(&str)) -> Result<Row> {
-    let rounds = if quick { 2 } else { 5 };
+    let rounds = if quick { 2 } else { 3 };
     let (mut before, mut meanwhile) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
         note(&format!("a room of {SMALL} beside a storm of {peers}: round {round} of {rounds}"));

@@ -7,6 +7,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write as _,
+    net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Stdio,
@@ -130,9 +131,15 @@ fn up(hopcast: &Path, topology: &Path, watch: bool, leftovers: &mut Vec<TempDir>
         .prefix("hopcast-bench-")
         .permissions(fs::Permissions::from_mode(0o755))
         .tempdir()?;
+    // Where nothing else listens, unless one said where.
+    let signalling = match std::env::var("SIGNAL_ADDR") {
+        Ok(address) if !address.is_empty() => address,
+        _ => TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string(),
+    };
     let command = |verb: &[&str]| {
         let mut command = std::process::Command::new(hopcast);
         command.args(verb).arg("--file").arg(topology).env("HOPCAST_STATE", state.path());
+        command.env("SIGNAL_ADDR", &signalling);
         command
     };
     let once = |watch: bool| -> Result<(f64, f64)> {

@@ -173,8 +173,11 @@ async fn talk(hub: Arc<Hub>, upgrade: OnUpgrade, session: Session, permit: Arc<O
     // The bare socket again: its halves need no lock between them, and a WebSocket has its own deadline.
     let Ok(parts) = upgraded.downcast::<TokioIo<Patient<TcpStream>>>() else { return };
     let (read, write) = parts.io.into_inner().into_inner().into_split();
-    // What the client sent behind its request head is read first.
-    let read = std::io::Cursor::new(parts.read_buf).chain(read);
+    // What the client sent behind its request head is read first. A copy: the bytes, also none, hold hyper's whole buffer
+    // for as long as the connection lives.
+    let early = Bytes::copy_from_slice(&parts.read_buf);
+    drop(parts.read_buf);
+    let read = std::io::Cursor::new(early).chain(read);
     let outbox = session.outbox();
     let ended = connection::serve(read, write, &outbox, session, hub.limits().connection).await;
     debug!("a connection ended: {ended:?}");

@@ -61,13 +61,13 @@ impl Bare {
         &self.words[at + 1..=at + self.words[at] as usize]
     }
 
-    /// A link that is there.
+    /// A link that is there. Neighbours stay in ascending order: a search then takes turns that the processor foresees.
     pub(super) fn cut(&mut self, a: u32, b: u32) {
         for (a, b) in [(a, b), (b, a)] {
             let at = self.at(a);
             let len = self.words[at] as usize;
-            if let Some(found) = self.neighbors(a).iter().position(|&other| other == b) {
-                self.words[at + 1 + found] = self.words[at + len];
+            if let Ok(found) = self.neighbors(a).binary_search(&b) {
+                self.words.copy_within(at + 2 + found..=at + len, at + 1 + found);
                 self.words[at] -= 1;
             }
         }
@@ -78,8 +78,11 @@ impl Bare {
         for (a, b) in [(a, b), (b, a)] {
             let at = self.at(a);
             let len = self.words[at] as usize;
-            self.words[at + 1 + len] = b;
-            self.words[at] += 1;
+            if let Err(place) = self.neighbors(a).binary_search(&b) {
+                self.words.copy_within(at + 1 + place..=at + len, at + 2 + place);
+                self.words[at + 1 + place] = b;
+                self.words[at] += 1;
+            }
         }
     }
 }

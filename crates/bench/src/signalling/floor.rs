@@ -106,7 +106,10 @@ async fn talk(floor: &Floor, number: usize, stream: TcpStream, early: Bytes) {
     set(&floor.queues[number], Some(queue.clone()));
     floor.connections.fetch_add(1, Ordering::Relaxed);
     let (read, mut write) = stream.into_split();
-    let mut read = std::io::Cursor::new(early).chain(read);
+    // A copy: the bytes, also none, hold hyper's whole buffer for as long as the connection lives.
+    let ahead = Bytes::copy_from_slice(&early);
+    drop(early);
+    let mut read = std::io::Cursor::new(ahead).chain(read);
     let (mut frames, _) = fastwebsockets::after_handshake_split(&mut read, tokio::io::sink(), Role::Server);
     frames.set_auto_close(false);
     frames.set_auto_pong(false);

@@ -190,19 +190,26 @@ fn one(run: impl FnOnce() -> anyhow::Result<Vec<Row>>) -> impl FnOnce(&mut Vec<R
     }
 }
 
-/// One after the other; what was measured before a failure is there.
+/// One after the other. What fails keeps nothing else from being measured, and is told at the end.
 fn all(context: &Context, quick: bool, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     let note = |text: &str| context.out.note(text);
     let topology = context.file()?;
     relay::check_programs()?;
-    rows.extend(routing::run(quick, &note)?);
-    rows.extend(signalling::run(quick, &note)?);
-    rows.extend(relay::run(quick, &note)?);
-    rows.extend(start::run(&topology, if quick { 1 } else { 5 }, &note)?.rows);
-    rows.extend(scale::run(quick, &note)?);
-    rows.extend(play::run(8, if quick { 20 } else { 100 }, &note)?.rows);
-    rows.extend(listen::run(quick, &note)?);
-    Ok(())
+    let mut failed = Vec::new();
+    let mut take = |name: &str, outcome: anyhow::Result<Vec<Row>>| match outcome {
+        Ok(more) => rows.extend(more),
+        Err(error) => failed.push(format!("{name}: {error:#}")),
+    };
+    take("routing", routing::run(quick, &note));
+    take("signalling", signalling::run(quick, &note));
+    take("relay", relay::run(quick, &note));
+    let rounds = if quick { 1 } else { 5 };
+    take("start", start::run(&topology, rounds, &note).map(|report| report.rows));
+    take("start --many", scale::run(quick, &note));
+    let segments = if quick { 20 } else { 100 };
+    take("play", play::run(8, segments, &note).map(|report| report.rows));
+    take("play --listeners", listen::run(quick, &note));
+    if failed.is_empty() { Ok(()) } else { anyhow::bail!(failed.join("\n")) }
 }
 
 /// Measures, and prints the rows: for people a table, for programs one object. After a failure what there is, then the
@@ -217,7 +224,12 @@ fn rows(
     if !rows.is_empty() {
         show_rows(out, &rows);
     }
-    outcome.map_err(with_code)?;
+    if let Err(error) = outcome {
+        let error = with_code(error);
+        let code = exit::code(&error);
+        // What was measured is there all the same.
+        return Err(Failure::new(code, format!("{error:#}")).with("rows", &rows).into());
+    }
     let seconds = begin.elapsed().as_secs_f64();
     let short = rows.iter().filter(|row| row.verdict == Verdict::Short).count();
     out.line(format_args!("{} rows, {short} short of their target, in {seconds:.0} s", rows.len()));
