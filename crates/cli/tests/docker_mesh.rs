@@ -46,6 +46,7 @@ struct Shape {
     peers: usize,
     memory: &'static str,
     cache: &'static str,
+    max_segment: &'static str,
     /// Links beyond the line.
     links: Vec<(usize, usize)>,
     edges: bool,
@@ -54,7 +55,15 @@ struct Shape {
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { peers: 4, memory: "15MiB", cache: "4MiB", links: Vec::new(), edges: true, song: song() }
+        Self {
+            peers: 4,
+            memory: "15MiB",
+            cache: "4MiB",
+            max_segment: "1MiB",
+            links: Vec::new(),
+            edges: true,
+            song: song(),
+        }
     }
 }
 
@@ -86,13 +95,14 @@ impl Mesh {
         let own = |what: &str| self.own(what);
         let (number, peers) = (self.number, shape.peers);
         let mut text = format!(
-            "[mesh]\nname = \"{}\"\n[peers]\ncount = {peers}\nprefix = \"{}\"\nmemory = \"{}\"\ncache = \"{}\"\nlinks = {{ shape = \"none\" }}\n\
+            "[mesh]\nname = \"{}\"\n[peers]\ncount = {peers}\nprefix = \"{}\"\nmemory = \"{}\"\ncache = \"{}\"\nmax_segment = \"{}\"\nlinks = {{ shape = \"none\" }}\n\
              [[rooms]]\nname = \"rock\"\npeers = [\"*\"]\n\
              [[edges]]\nname = \"{}\"\nnetwork = \"{}\"\npeers = [\"{}\"]\n",
             self.name(),
             own("peer"),
             shape.memory,
             shape.cache,
+            shape.max_segment,
             own("edge-a"),
             own("edge-a-net"),
             own("peer-1"),
@@ -520,7 +530,7 @@ fn faults_are_seen_and_healed() {
     assert_eq!(names(&mesh.up()["restarted"]), [&*peer(3)]);
 }
 
-/// A song of one rendition whose nine segments have nearly a megabyte each: the demo's, over and over.
+/// A song of one rendition whose nine segments have nearly half a megabyte each: the demo's, over and over.
 fn big_song(folder: &Path) -> PathBuf {
     let big = folder.join("big");
     std::fs::create_dir_all(&big).unwrap();
@@ -528,7 +538,7 @@ fn big_song(folder: &Path) -> PathBuf {
         "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:40\n#EXT-X-PLAYLIST-TYPE:VOD\n".to_owned();
     for at in 0..9 {
         let segment = std::fs::read(song().join(format!("128k/{at}.ts"))).unwrap();
-        let times = 980_000 / segment.len();
+        let times = 500_000 / segment.len();
         std::fs::write(big.join(format!("{at}.ts")), segment.repeat(times)).unwrap();
         playlist += &format!("#EXTINF:40.0,\n{at}.ts\n");
     }
@@ -538,7 +548,8 @@ fn big_song(folder: &Path) -> PathBuf {
 
 #[test]
 fn peers_of_six_mebibytes_survive_eight_stalled_readers() {
-    let shape = Shape { memory: "6MiB", cache: "1MiB", edges: false, ..Shape::default() };
+    let shape =
+        Shape { memory: "6MiB", cache: "1MiB", max_segment: "512KiB", edges: false, ..Shape::default() };
     let mesh = Mesh::new(7, &shape);
     mesh.write(&Shape { song: big_song(&mesh.hopcast.path("")), ..shape });
     mesh.up();

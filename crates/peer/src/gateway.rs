@@ -1,25 +1,26 @@
 //! What makes a peer a gateway: the edge databases that it may read.
 //!
 //! Reads are single-flight, few at a time, bounded in time (shorter than a neighbour's patience), and checked against
-//! the hash before anybody sees them.
+//! the hash before anybody sees them. What finds no room in the cache keeps its place among the reads until nobody holds its
+//! bytes any more: readers that stand still hold back other reads, and not ever more memory.
 
-use std::{cell::RefCell, collections::HashMap, pin::Pin, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{
     FutureExt as _,
     future::{LocalBoxFuture, Shared},
 };
-use hopcast_protocol::{ContentId, Sha256, SongName};
+use hopcast_protocol::{ContentId, PeerLimits, Sha256, SongName};
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout, timeout_at},
 };
 
 use crate::{cache::Space, metrics::count, node::Node};
 
-/// Reads at a time; deeper only adds latency.
-const READS: usize = 4;
+/// Most reads at a time; deeper only adds latency.
+const READS: u64 = 4;
 /// How long a read may take over all databases, the wait for a place included: less than a neighbour waits for a
 /// first byte.
 const READ: Duration = Duration::from_millis(1500);
@@ -48,17 +49,30 @@ type Read = Shared<LocalBoxFuture<'static, Result<Option<Bytes>, SourceError>>>;
 pub struct Gateway {
     sources: Rc<[Rc<dyn Source>]>,
     reads: RefCell<HashMap<ContentId, Read>>,
-    places: Semaphore,
+    places: Arc<Semaphore>,
+}
+
+/// Bytes that are in no cache.
+struct Loose {
+    bytes: Bytes,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Loose {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Gateway {
-    /// A gateway of these; `None` without any.
-    pub fn new(sources: Vec<Rc<dyn Source>>) -> Option<Rc<Self>> {
+    /// A gateway of these; `None` without any. As many reads go on at a time as longest segments fit into the cache.
+    pub fn new(sources: Vec<Rc<dyn Source>>, limits: &PeerLimits) -> Option<Rc<Self>> {
+        let reads = (limits.cache / limits.max_segment.max(1)).clamp(1, READS);
         (!sources.is_empty()).then(|| {
             Rc::new(Self {
                 sources: sources.into(),
                 reads: RefCell::default(),
-                places: Semaphore::new(READS),
+                places: Arc::new(Semaphore::new(reads as usize)),
             })
         })
     }
@@ -89,11 +103,11 @@ impl Gateway {
     async fn read_once(&self, node: &Rc<Node>, content: &ContentId) -> Result<Option<Bytes>, SourceError> {
         let deadline = Instant::now() + READ;
         // The wait counts too: the neighbour who asked takes a late answer for a broken link.
-        let Ok(place) = timeout_at(deadline, self.places.acquire()).await else {
+        let Ok(place) = timeout_at(deadline, self.places.clone().acquire_owned()).await else {
             count(&node.metrics.database_errors);
             return Err(SourceError("all reads wait for slow databases".to_owned()));
         };
-        let _place = place.expect("it is never closed");
+        let place = place.expect("it is never closed");
         count(&node.metrics.database_reads);
         let left = deadline.saturating_duration_since(Instant::now());
         let each = left / u32::try_from(self.sources.len()).unwrap_or(1);
@@ -109,8 +123,9 @@ impl Gateway {
                     if Sha256::of(&bytes) == *sha256 {
                         if node.make_room(bytes.len() as u64) == Space::Free {
                             node.keep(*sha256, &bytes, &[]);
+                            return Ok(Some(bytes));
                         }
-                        return Ok(Some(bytes));
+                        return Ok(Some(Bytes::from_owner(Loose { bytes, _place: place })));
                     }
                     count(&node.metrics.corrupt);
                     format!("{content} has other bytes there")
@@ -238,6 +253,34 @@ mod tests {
             let took = began.elapsed();
             assert!(took < hopcast_protocol::limits::NO_PROGRESS, "a neighbour gave up before: {took:?}");
             assert!(gateway.reads.borrow().is_empty());
+        });
+    }
+
+    #[test]
+    fn what_finds_no_room_keeps_its_place_until_its_readers_are_gone() {
+        testing::paused(async {
+            // A cache of 4 MiB and segments of 1 MiB: four places.
+            let blobs: Vec<Bytes> = (0..=READS as u8).map(|n| Bytes::from(vec![n; 5 << 20])).collect();
+            let (source, contents): (_, Vec<_>) = (
+                Rc::new(Memory::default()),
+                blobs.iter().map(|bytes| ContentId::Blob(Sha256::of(bytes))).collect(),
+            );
+            for bytes in &blobs {
+                source.put_blob(Sha256::of(bytes), bytes.clone());
+            }
+            let node = testing::node(vec![source]);
+            let gateway = node.gateway().unwrap();
+            let mut held = Vec::new();
+            for content in &contents[..READS as usize] {
+                held.push(gateway.read(&node, content).await.unwrap().unwrap());
+            }
+            assert_eq!(node.cache.borrow().bytes(), 0, "none of them fits");
+            assert!(gateway.read(&node, &contents[READS as usize]).await.is_err(), "no place");
+            held.pop();
+            assert_eq!(
+                gateway.read(&node, &contents[READS as usize]).await.unwrap().unwrap(),
+                blobs[READS as usize]
+            );
         });
     }
 

@@ -68,7 +68,7 @@ impl Peer {
         let refused = |error| StartError::Listen { address: config.listen, error };
         let listener = net::listen(config.listen).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let gateway = Gateway::new(connect(&config));
+        let gateway = Gateway::new(connect(&config), &config.limits);
         let node = Node::new(config, gateway);
         apply(&node);
         node.spawn(node.clone().tidy());
@@ -97,8 +97,9 @@ impl Peer {
                 return Err(ReloadError::NeedsRestart(what));
             }
         }
-        if old.databases != config.databases || old.dial_from != config.dial_from {
-            self.node.set_gateway(Gateway::new((self.connect)(&config)));
+        let source = old.databases != config.databases || old.dial_from != config.dial_from;
+        if source || old.limits != config.limits {
+            self.node.set_gateway(Gateway::new((self.connect)(&config), &config.limits));
         }
         self.node.cache.borrow_mut().set_limit(config.limits.cache);
         let redial = old.signal_url != config.signal_url || old.dial_from != config.dial_from;

@@ -21,5 +21,7 @@ pub(crate) fn paused(test: impl Future<Output = ()>) {
 /// A node in no room; with sources it is a gateway.
 pub(crate) fn node(sources: Vec<Rc<dyn Source>>) -> Rc<Node> {
     let config = config::from_env(|name| (name == "PEER_NAME").then(|| "peer-1".to_owned()));
-    Node::new(config.expect("a name is enough"), Gateway::new(sources))
+    let config = config.expect("a name is enough");
+    let gateway = Gateway::new(sources, &config.limits);
+    Node::new(config, gateway)
 }
