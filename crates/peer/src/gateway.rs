@@ -259,28 +259,24 @@ mod tests {
     #[test]
     fn what_finds_no_room_keeps_its_place_until_its_readers_are_gone() {
         testing::paused(async {
-            // A cache of 4 MiB and segments of 1 MiB: four places.
-            let blobs: Vec<Bytes> = (0..=READS as u8).map(|n| Bytes::from(vec![n; 5 << 20])).collect();
-            let (source, contents): (_, Vec<_>) = (
-                Rc::new(Memory::default()),
-                blobs.iter().map(|bytes| ContentId::Blob(Sha256::of(bytes))).collect(),
-            );
+            // A cache of 4 MiB and segments of 1 MiB: four places beside it. The first segment fills the cache.
+            let last = READS as usize + 1;
+            let blobs: Vec<Bytes> = (0..=last).map(|n| Bytes::from(vec![n as u8; 4 << 20])).collect();
+            let contents: Vec<_> = blobs.iter().map(|bytes| ContentId::Blob(Sha256::of(bytes))).collect();
+            let source = Rc::new(Memory::default());
             for bytes in &blobs {
                 source.put_blob(Sha256::of(bytes), bytes.clone());
             }
             let node = testing::node(vec![source]);
             let gateway = node.gateway().unwrap();
             let mut held = Vec::new();
-            for content in &contents[..READS as usize] {
+            for content in &contents[..last] {
                 held.push(gateway.read(&node, content).await.unwrap().unwrap());
             }
-            assert_eq!(node.cache.borrow().bytes(), 0, "none of them fits");
-            assert!(gateway.read(&node, &contents[READS as usize]).await.is_err(), "no place");
+            assert_eq!(node.cache.borrow().bytes(), 4 << 20);
+            assert!(gateway.read(&node, &contents[last]).await.is_err(), "no place");
             held.pop();
-            assert_eq!(
-                gateway.read(&node, &contents[READS as usize]).await.unwrap().unwrap(),
-                blobs[READS as usize]
-            );
+            assert_eq!(gateway.read(&node, &contents[last]).await.unwrap().unwrap(), blobs[last]);
         });
     }
 
