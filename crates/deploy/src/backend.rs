@@ -173,6 +173,10 @@ pub struct Destroyed {
     /// Networks and volumes that were removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<String>,
+    /// Networks that the engine does not remove, because it counts endpoints in them that it does not have any more: a fault
+    /// of Docker 20.10 that its restart mends. They are empty, and the next `up` uses them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stuck: Vec<String>,
     /// What is still on disk: data and secret.
     pub kept: Option<PathBuf>,
 }

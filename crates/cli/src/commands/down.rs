@@ -55,6 +55,12 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
             context.out.line(format_args!("also stopped: {orphans} that an earlier run had left behind"));
         }
     }
+    if !destroyed.stuck.is_empty() {
+        context.out.note(format_args!(
+            "note: the engine keeps {}: it counts endpoints there that it does not have any more (a fault of Docker 20.10). A restart of the engine mends it; `hopcast up` can use them as they are",
+            destroyed.stuck.join(", ")
+        ));
+    }
     if let Some(kept) = &destroyed.kept {
         context.out.line(format_args!("its data are still in {}; --purge removes them", kept.display()));
     }

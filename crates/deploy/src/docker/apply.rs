@@ -201,7 +201,11 @@ impl Job<'_> {
         nodes::each(diff.remove.clone(), remove, |done| self.progress.step(Step::Removed, done, total))
             .await?;
         for (id, name) in &diff.remove_networks {
-            nodes::remove_network(self.engine, name, id).await?;
+            if !nodes::remove_network(self.engine, name, id).await? {
+                return Err(Error::State(format!(
+                    "network {name} has to be made anew, but the engine counts endpoints in it that it does not have any more: restart the engine, which mends that, and run `hopcast up` again"
+                )));
+            }
         }
         for name in &diff.remove_volumes {
             nodes::remove_volume(self.engine, name).await?;

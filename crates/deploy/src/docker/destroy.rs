@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{
     Docker, Engine,
     files::Files,
@@ -16,6 +18,8 @@ use crate::{DestroyOptions, Destroyed, Error, Progress, State, Step, error::Doin
 
 /// How long it may take until nothing is left, beside the deadlines of the requests.
 const GONE: Duration = Duration::from_secs(20);
+/// How long the engine may take, from the beginning, to know that an empty network is empty.
+const COUNTED: Duration = Duration::from_secs(10);
 /// How long an `up` that is under way may take to end.
 const UP: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
@@ -31,19 +35,20 @@ pub(super) async fn run(
     let engine = docker.engine().await?;
     let _lock = wait_for_up(state).await?;
     let mut done = Destroyed::default();
-    let deadline = tokio::time::Instant::now() + GONE;
+    let deadline = Instant::now() + GONE;
+    let patience = Instant::now() + COUNTED;
     loop {
         let present = Present::read(engine).await?;
-        let round = Round { engine, state, options, progress };
+        let round = Round { engine, state, options, progress, patience };
         let left = round.remove(&present, &mut done).await;
         match left {
             Ok(0) => break,
             // Something new may have come, or something is still on its way out: look again.
             Ok(_) => {}
-            Err(error) if tokio::time::Instant::now() > deadline => return Err(error),
+            Err(error) if Instant::now() > deadline => return Err(error),
             Err(error) => tracing::debug!(%error, "trying again"),
         }
-        if tokio::time::Instant::now() > deadline {
+        if Instant::now() > deadline {
             return Err(Error::State(format!(
                 "something of mesh {} comes back as it is removed: is another `hopcast up` of it running?",
                 state.mesh()
@@ -69,13 +74,13 @@ pub(super) async fn run(
 
 /// An `up` that was just interrupted ends in a moment. Where there is no state directory there is no `up`.
 async fn wait_for_up(state: &State) -> Result<Option<Lock>, Error> {
-    let deadline = tokio::time::Instant::now() + UP;
+    let deadline = Instant::now() + UP;
     loop {
         if !state.dir().exists() {
             return Ok(None);
         }
         match state.lock() {
-            Err(Error::Busy(_)) if tokio::time::Instant::now() < deadline => tokio::time::sleep(LOOK).await,
+            Err(Error::Busy(_)) if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
             result => return result.map(Some),
         }
     }
@@ -86,6 +91,8 @@ struct Round<'a> {
     state: &'a State,
     options: DestroyOptions,
     progress: &'a dyn Progress,
+    /// Until when a network that the engine thinks is in use is asked for again.
+    patience: Instant,
 }
 
 impl Round<'_> {
@@ -116,15 +123,22 @@ impl Round<'_> {
             }
         }
         let mut count = ours.len();
-        let mut stuck = None;
+        let (mut stuck, mut miscounted) = (None, Vec::new());
         for network in present.networks.iter().filter(|network| network.label.is_of(mesh)) {
             match nodes::remove_network(self.engine, &network.name, &network.id).await {
-                Ok(()) => done.networks.push(network.name.clone()),
+                Ok(true) => done.networks.push(network.name.clone()),
+                // Its containers may have left the engine's lists a moment before their endpoints left its books.
+                Ok(false) => {
+                    miscounted.push(network.name.clone());
+                    count += usize::from(Instant::now() < self.patience);
+                    continue;
+                }
                 // The others go, whatever becomes of this one.
                 Err(error) => stuck = stuck.or(Some(error)),
             }
             count += 1;
         }
+        done.stuck = miscounted;
         let volumes = present.volumes.iter().filter(|volume| volume.label.is_of(mesh));
         for volume in volumes.filter(|_| !self.options.keep_data) {
             nodes::remove_volume(self.engine, &volume.name).await?;
