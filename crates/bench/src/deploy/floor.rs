@@ -162,12 +162,13 @@ impl Floor {
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let listed =
             self.docker.list_containers(Some(options)).await.context("failed to list the containers")?;
-        self.each(listed.into_iter().filter_map(|one| one.id), |id| async move {
-            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-            let removed = self.docker.remove_container(&id, Some(options)).await;
-            removed.with_context(|| format!("failed to remove container {id}"))
-        })
-        .await
+        self.each(listed.into_iter().filter_map(|one| one.id), |id| self.remove_container(id)).await
+    }
+
+    async fn remove_container(&self, id: String) -> Result<()> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        let removed = self.docker.remove_container(&id, Some(options)).await;
+        removed.with_context(|| format!("failed to remove container {id}"))
     }
 
     /// Removes whatever carries the label, signal or not.
@@ -177,11 +178,7 @@ impl Floor {
     }
 
     async fn remove(&self, containers: Vec<(String, String)>, ends_at_signal: bool) -> Result<()> {
-        let remove = |(id, _): (String, String)| async move {
-            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-            let removed = self.docker.remove_container(&id, Some(options)).await;
-            removed.with_context(|| format!("failed to remove container {id}"))
-        };
+        let remove = |(id, _): (String, String)| self.remove_container(id);
         if ends_at_signal {
             self.each(containers, remove).await?;
         } else {
