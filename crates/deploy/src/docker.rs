@@ -41,7 +41,7 @@ pub mod wanted;
 
 use std::sync::Arc;
 
-use hopcast_protocol::{MeshName, MeshSecret};
+use hopcast_protocol::MeshSecret;
 use hopcast_topology::{Plan, plan};
 use tokio::sync::OnceCell;
 
@@ -124,18 +124,21 @@ impl Docker {
         })
     }
 
+    /// The secret of the state directory.
+    fn secret(&self) -> Result<MeshSecret, Error> {
+        self.state.secret()?.ok_or_else(|| {
+            Error::State(format!(
+                "the secret of mesh {} is gone: run `hopcast up`, which makes a new one and replaces every node",
+                self.state.mesh()
+            ))
+        })
+    }
+
     /// The same, with the secret of the state directory.
     fn access_of(&self, plan: &Plan) -> Result<Access, Error> {
-        let secret = self.state.secret()?.ok_or_else(|| no_secret(self.state.mesh()))?;
+        let secret = self.secret()?;
         Self::access_to(plan, &secret)
     }
-}
-
-/// The keys of a mesh are lost.
-fn no_secret(mesh: &MeshName) -> Error {
-    Error::State(format!(
-        "the secret of mesh {mesh} is gone: run `hopcast up`, which makes a new one and replaces every node"
-    ))
 }
 
 impl Backend for Docker {
@@ -205,7 +208,7 @@ impl Backend for Docker {
     fn open(&self) -> Job<'_, Access> {
         Box::pin(async move {
             let plan = self.plan().await?.ok_or_else(|| Error::NotRunning(self.state.mesh().clone()))?;
-            let secret = self.state.secret()?.ok_or_else(|| no_secret(self.state.mesh()))?;
+            let secret = self.secret()?;
             self.open_to(&plan, &secret).await
         })
     }

@@ -97,7 +97,7 @@ async fn set_link(
     let _lock = state.lock()?;
     let files = Files::new(state);
     let plan = files.plan()?.ok_or_else(|| Error::NotRunning(state.mesh().clone()))?;
-    let secret = state.secret()?.ok_or_else(|| super::no_secret(state.mesh()))?;
+    let secret = docker.secret()?;
     let same = |x: &PeerName, y: &PeerName| (x == a && y == b) || (x == b && y == a);
     if !plan.links.iter().any(|link| same(&link.a, &link.b)) {
         return Err(Error::Unknown(format!("{a} and {b} have no link")));

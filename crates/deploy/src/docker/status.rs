@@ -16,7 +16,7 @@ use super::{
     faults,
     files::Files,
     labels::{self, Role},
-    no_secret, place,
+    place,
     present::{self, Container, Life},
 };
 use crate::{Error, NodeRole, NodeState, NodeStatus, Status, databases, graph, ready};
@@ -64,7 +64,7 @@ pub(super) async fn run(docker: &Docker) -> Result<Status, Error> {
 
 async fn replication(docker: &Docker, plan: &Plan) -> Vec<crate::Replication> {
     let open = async {
-        let secret = docker.state().secret()?.ok_or_else(|| no_secret(docker.state().mesh()))?;
+        let secret = docker.secret()?;
         docker.open_to(plan, &secret).await
     };
     match open.await {
