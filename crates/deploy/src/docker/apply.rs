@@ -20,7 +20,7 @@ use super::{
     image::{self, Image, ImageRole, Images, Origin},
     labels::{self, Role},
     nodes, password, place,
-    present::{self, Life, Present},
+    present::{self, Leaving, Life, Present},
     wanted::{self, Wanted},
 };
 use crate::{
@@ -186,18 +186,16 @@ impl Job<'_> {
                     && container.life != Life::Running
                     && container.created + HELPER < now
             })
-            .map(|container| (container.id.clone(), container.name.clone()))
+            .map(Leaving::of)
             .collect();
-        let remove =
-            |(id, name): (String, String)| async move { nodes::remove(self.engine, &name, &id).await };
+        let remove = |container: Leaving| async move { nodes::remove(self.engine, &container, None).await };
         nodes::each(left, remove, |_| ()).await
     }
 
     /// What goes, goes; then networks and volumes.
     async fn make_room(&self, diff: &Diff) -> Result<(), Error> {
         let total = diff.remove.len() as u64;
-        let remove =
-            |(id, name): (String, String)| async move { nodes::remove(self.engine, &name, &id).await };
+        let remove = |container: Leaving| async move { nodes::remove(self.engine, &container, None).await };
         nodes::each(diff.remove.clone(), remove, |done| self.progress.step(Step::Removed, done, total))
             .await?;
         for (id, name) in &diff.remove_networks {

@@ -12,7 +12,7 @@ use super::{
     files::Files,
     labels::Role,
     nodes,
-    present::{Container, Life, Present},
+    present::{Container, Leaving, Life, Present},
 };
 use crate::{DestroyOptions, Destroyed, Error, Progress, State, Step, error::Doing as _, state::Lock};
 
@@ -101,20 +101,17 @@ impl Round<'_> {
         let mesh = self.state.mesh();
         let ours: Vec<&Container> = present.of(mesh).collect();
         let total = ours.len() as u64;
-        let todo: Vec<_> = ours
-            .iter()
-            .map(|container| {
-                let in_order = self.options.keep_data
-                    && container.label.role == Some(Role::Database)
-                    && container.life == Life::Running;
-                (container.id.clone(), container.name.clone(), in_order)
-            })
-            .collect();
-        let remove = |(id, name, in_order): (String, String, bool)| async move {
-            if in_order {
-                nodes::stop(self.engine, &name, &id, DATABASE).await?;
-            }
-            nodes::remove(self.engine, &name, &id).await
+        let todo = ours.iter().map(|container| {
+            let in_order = self.options.keep_data
+                && container.label.role == Some(Role::Database)
+                && container.life == Life::Running;
+            (Leaving::of(container), in_order.then_some(DATABASE))
+        });
+        let mut todo: Vec<_> = todo.collect();
+        // What takes longest begins first.
+        todo.sort_by_key(|(_, in_order)| in_order.is_none());
+        let remove = |(container, in_order): (Leaving, Option<i32>)| async move {
+            nodes::remove(self.engine, &container, in_order).await
         };
         nodes::each(todo, remove, |count| self.progress.step(Step::Removed, count, total)).await?;
         for container in &ours {

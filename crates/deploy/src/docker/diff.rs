@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::{
     files::Stale,
     labels::Role,
-    present::{self, Life, Present},
+    present::{self, Leaving, Life, Present},
     wanted::{self, Wanted},
 };
 
 /// Every change that is needed, in the order in which it is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diff {
-    /// Containers that go: of nodes that left the plan, or that are made anew; id and name.
-    pub remove: Vec<(String, String)>,
+    /// Containers that go: of nodes that left the plan, or that are made anew.
+    pub remove: Vec<Leaving>,
     /// Networks that go; id and name.
     pub remove_networks: Vec<(String, String)>,
     /// Volumes that go: of databases that left the plan.
@@ -103,7 +103,7 @@ pub fn diff(wanted: &Wanted, present: &Present, stale: &HashMap<String, Stale>, 
         if belongs && !by_node.contains_key(node) {
             by_node.insert(node, container);
         } else if only.is_empty() {
-            diff.remove.push((container.id.clone(), container.name.clone()));
+            diff.remove.push(Leaving::of(container));
             diff.departed.push(container.name.clone());
         }
     }
@@ -116,7 +116,7 @@ pub fn diff(wanted: &Wanted, present: &Present, stale: &HashMap<String, Stale>, 
             continue;
         };
         if let Some(why) = replace(node, there, &doomed, stale.get(&node.name), !only.is_empty()) {
-            diff.remove.push((there.id.clone(), there.name.clone()));
+            diff.remove.push(Leaving::of(there));
             diff.replaced.insert(node.name.clone());
             diff.why.insert(node.name.clone(), why);
             diff.create.push(at);

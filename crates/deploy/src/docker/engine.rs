@@ -6,18 +6,19 @@
 //! waits for those that are under way.
 
 use std::{
+    collections::{BTreeSet, HashMap},
     env,
     fmt::Display,
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use bollard::errors::Error as Bollard;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 
 use crate::Error;
 
@@ -44,6 +45,8 @@ struct Inner {
     host: String,
     permits: Arc<Semaphore>,
     sent: AtomicU64,
+    /// By network: held by whoever takes an endpoint out of it.
+    leaving: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Engine {
@@ -77,6 +80,7 @@ impl Engine {
             host: host.to_owned(),
             permits: Arc::new(Semaphore::new(IN_FLIGHT as usize)),
             sent: AtomicU64::new(1),
+            leaving: Mutex::default(),
         })))
     }
 
@@ -128,6 +132,21 @@ impl Engine {
     pub fn stream(&self) -> bollard::Docker {
         self.0.sent.fetch_add(1, Ordering::Relaxed);
         self.0.docker.clone()
+    }
+
+    /// Waits until nobody else takes an endpoint out of one of these networks. Docker 20.10 keeps a counter beside the
+    /// endpoints of a network, and loses count when several leave at once: the empty network can then not be removed any more.
+    pub async fn alone_in(&self, networks: &BTreeSet<String>) -> Vec<OwnedMutexGuard<()>> {
+        let mut guards = Vec::new();
+        // Always in the same order: two that wait never wait for each other.
+        for network in networks {
+            let lock = {
+                let mut all = self.0.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+                all.entry(network.clone()).or_default().clone()
+            };
+            guards.push(lock.lock_owned().await);
+        }
+        guards
     }
 
     /// Waits until no request is under way. Each has a deadline, and so has this.

@@ -20,6 +20,7 @@ use hopcast_protocol::MeshName;
 use super::{
     Engine, body,
     engine::{CHANGE, IN_FLIGHT, LOOK},
+    present::Leaving,
     wanted::{Network, Node, Volume},
 };
 use crate::Error;
@@ -134,6 +135,25 @@ pub async fn pause(engine: &Engine, name: &str, id: &str) -> Result<(), Error> {
     engine.call(format!("pause {name}"), CHANGE, pause).await
 }
 
+/// Ends and removes a container, `in_order` within so many seconds or at once. Its endpoints go first, and from each network one
+/// after the other, see [`Engine::alone_in`].
+pub async fn remove(engine: &Engine, container: &Leaving, in_order: Option<i32>) -> Result<(), Error> {
+    let Leaving { id, name, networks } = container;
+    let alone = engine.alone_in(networks).await;
+    match in_order {
+        // It may need its networks for that.
+        Some(seconds) => stop(engine, name, id, seconds).await?,
+        None => {
+            for network in networks {
+                // What is not there any more need not leave; whatever else is wrong, the removal says so.
+                let _ = disconnect(engine, network, id).await;
+            }
+        }
+    }
+    drop(alone);
+    remove_now(engine, name, id).await
+}
+
 /// Ends a container in order.
 pub async fn stop(engine: &Engine, name: &str, id: &str, seconds: i32) -> Result<(), Error> {
     let (id, options) = (id.to_owned(), StopContainerOptionsBuilder::new().t(seconds).build());
@@ -141,8 +161,7 @@ pub async fn stop(engine: &Engine, name: &str, id: &str, seconds: i32) -> Result
     not_there_is_well(engine.call(format!("stop {name}"), CHANGE, stop).await)
 }
 
-/// Ends and removes a container, at once.
-pub async fn remove(engine: &Engine, name: &str, id: &str) -> Result<(), Error> {
+async fn remove_now(engine: &Engine, name: &str, id: &str) -> Result<(), Error> {
     let (id, options) = (id.to_owned(), RemoveContainerOptionsBuilder::new().force(true).v(true).build());
     let remove = |docker: bollard::Docker| async move { docker.remove_container(&id, Some(options)).await };
     match engine.call(format!("remove container {name}"), CHANGE, remove).await {

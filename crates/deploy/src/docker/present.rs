@@ -97,6 +97,30 @@ pub struct Container {
     pub published: Vec<SocketAddr>,
 }
 
+/// A container that is to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaving {
+    /// The engine's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Where it has endpoints.
+    pub networks: BTreeSet<String>,
+}
+
+impl Leaving {
+    /// As it was found.
+    pub fn of(container: &Container) -> Self {
+        // One that does not run has left its networks.
+        let runs = matches!(container.life, Life::Running | Life::Paused | Life::Restarting);
+        Self {
+            id: container.id.clone(),
+            name: container.name.clone(),
+            networks: if runs { container.networks.clone() } else { BTreeSet::new() },
+        }
+    }
+}
+
 /// A network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
