@@ -68,14 +68,14 @@ pub fn check_programs() -> Result<()> {
     Ok(())
 }
 
-/// Measures all of it. `note` is told what is being done.
-pub fn run(quick: bool, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
+/// Measures chains of so many relays, or of 1, 3 and 8. `note` is told what is being done.
+pub fn run(hops: Option<usize>, quick: bool, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
     check_programs()?;
     let dir = tempfile::Builder::new().prefix("hopcast-bench-").tempdir()?;
     let places = Places::of_this_run();
     let source = Source::listen(places.source())?;
     let mut rows = Vec::new();
-    for hops in [1, 3, 8] {
+    for hops in hops.map_or(vec![1, 3, 8], |hops| vec![hops]) {
         note(&format!("chains of {hops}"));
         rows.extend(chains(dir.path(), places, &source, hops, quick, note)?);
     }

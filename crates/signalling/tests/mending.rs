@@ -198,8 +198,12 @@ fn thousands_that_leave_at_once_cost_a_few_paths_for_each_who_stays() {
     for relay in requesters..holder - 1 {
         bare.leave(relay); // all in the same instant; each may carry all paths
     }
-    bare.pass(MEND_EVERY, holder + 1);
-    assert!(!bare.room.is_mending());
+    let mut rounds = 0;
+    while bare.room.is_mending() {
+        bare.pass(MEND_EVERY, holder + 1);
+        rounds += 1;
+    }
+    assert!(rounds < 10, "{rounds}");
     let last: Vec<_> = bare.sent().into_iter().filter(|(n, _)| *n < requesters).collect();
     for (requester, message) in &last[last.len() - requesters as usize..] {
         let path = [*requester, holder - 1, holder].map(|n| format!("p{n}"));
@@ -208,21 +212,24 @@ fn thousands_that_leave_at_once_cost_a_few_paths_for_each_who_stays() {
     let computed = bare.computed();
     assert!(computed <= 2 * requesters as usize, "{computed}");
 
-    // One after the other over a second: once in a round, however many left in it.
+    // One after the other over a second: once in a round, however many left in it, and rounds become rarer.
     let (mut bare, requesters, holder) = fan();
     for relay in requesters..holder - 1 {
         bare.now += Duration::from_micros(500);
         bare.leave(relay);
     }
-    let rounds = 1 + bare.now.as_millis() / MEND_EVERY.as_millis();
+    let most = bare.now.as_millis() / MEND_EVERY.as_millis();
     let computed = bare.computed();
-    assert!(computed <= (requesters as usize) * (rounds as usize), "{computed} in {rounds} rounds");
+    assert!(
+        computed <= (requesters as usize) * (most as usize) * 3 / 4,
+        "{computed} in at most {most} rounds"
+    );
 }
 
 #[test]
 fn one_round_is_bounded_and_the_next_goes_on() {
-    // A long line that breaks is the worst: a search looks at all of it. 400 requesters at one end of 1000 hops.
-    let (requesters, line) = (400_u64, 1000_u64);
+    // A long line that breaks is the worst: a search looks at all of it. 1,200 requesters at one end of 800 hops.
+    let (requesters, line) = (1200_u64, 800_u64);
     let links = (0..requesters).map(|n| (n, requesters));
     let links = links.chain((requesters..requesters + line).map(|n| (n, n + 1)));
     let end = requesters + line;
@@ -238,7 +245,7 @@ fn one_round_is_bounded_and_the_next_goes_on() {
         rounds.push(bare.computed());
     }
     assert_eq!(rounds.iter().sum::<usize>(), requesters as usize);
-    assert!(rounds.len() >= 3 && rounds.iter().all(|&paths| paths < 200), "{rounds:?}");
+    assert!(rounds.len() >= 2 && rounds.iter().all(|&paths| paths < 900), "{rounds:?}");
 }
 
 #[test]

@@ -31,9 +31,21 @@ enum What {
     /// Shortest paths in a changing room beside petgraph and bare arrays; nearest holders; building a large room
     Routing(Quick),
     /// The signalling server beside a bare server that writes as many frames of the same size
-    Signalling(Quick),
+    Signalling {
+        /// Only a room of so many peers [default: 160, 2000 and 10000, then the storms]
+        #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(80..=10_000))]
+        peers: Option<u32>,
+        #[command(flatten)]
+        quick: Quick,
+    },
     /// Segments through chains of peers beside socat, haproxy and nginx in the same place
-    Relay(Quick),
+    Relay {
+        /// Only chains of so many relays [default: 1, 3 and 8]
+        #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=12))]
+        hops: Option<u32>,
+        #[command(flatten)]
+        quick: Quick,
+    },
     /// A cold `up` of the file's mesh beside its floor: parallel initdb and start, then a no-op spawn for each peer
     Start {
         /// How often both are measured, in turn; medians are printed
@@ -114,8 +126,14 @@ fn measure(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
     let note = |text: &str| out.note(text);
     match arguments.what {
         What::Routing(Quick { quick }) => rows(out, quick, one(|| routing::run(quick, &note))),
-        What::Relay(Quick { quick }) => rows(out, quick, one(|| relay::run(quick, &note))),
-        What::Signalling(Quick { quick }) => rows(out, quick, one(|| signalling::run(quick, &note))),
+        What::Relay { hops, quick: Quick { quick } } => {
+            let hops = hops.map(|hops| hops as usize);
+            rows(out, quick, one(|| relay::run(hops, quick, &note)))
+        }
+        What::Signalling { peers, quick: Quick { quick } } => {
+            let peers = peers.map(|peers| peers as usize);
+            rows(out, quick, one(|| signalling::run(peers, quick, &note)))
+        }
         What::Floor { listen } => signalling::serve_floor(listen),
         What::Room { ref side, peers } => {
             out.object(&serde_json::to_value(routing::measure_room(side, peers as usize)?)?);
@@ -201,8 +219,8 @@ fn all(context: &Context, quick: bool, rows: &mut Vec<Row>) -> anyhow::Result<()
         Err(error) => failed.push(format!("{name}: {error:#}")),
     };
     take("routing", routing::run(quick, &note));
-    take("signalling", signalling::run(quick, &note));
-    take("relay", relay::run(quick, &note));
+    take("signalling", signalling::run(None, quick, &note));
+    take("relay", relay::run(None, quick, &note));
     let rounds = if quick { 1 } else { 5 };
     take("start", start::run(&topology, rounds, &note).map(|report| report.rows));
     take("start --many", scale::run(quick, &note));

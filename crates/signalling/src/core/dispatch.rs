@@ -8,7 +8,7 @@ use hopcast_routing::NodeId;
 
 use super::{
     Room,
-    lost::{Former, MEND_EVERY, Quest, SEARCH, WORK},
+    lost::{FRAME, Former, MEND_EVERY, Quest, SEARCH, WORK},
     output::{Dialect, Event, Outputs, PathEvent, RouteDownEvent, Tally},
     parse::Fault,
     room::Member,
@@ -61,10 +61,14 @@ impl Room {
             work += SEARCH + self.search.visited();
             out.tally.push(Tally::Mended(found.is_ok()));
             match found {
-                Ok(()) => self.broadcast(quest, &Why::Lost(former), now, out),
+                Ok(()) => {
+                    work += FRAME * self.path.len();
+                    self.broadcast(quest, &Why::Lost(former), now, out);
+                }
                 Err(fault) => self.tell_lost(from, fault, former, out),
             }
         }
+        self.lost.end(work);
         (!self.lost.is_empty()).then_some(MEND_EVERY)
     }
 

@@ -7,8 +7,10 @@
 //! ```
 //!
 //! A first loss is mended in the call that brought it; those that follow at once wait together, so that a path is not
-//! computed over a peer that is about to go as well: when 10,000 peers leave together, each request of those that stay
-//! is computed a few times, not once for each that left. Who asks again by itself is taken out.
+//! computed over a peer that is about to go as well. While more keeps being lost, the pause after a round is [`REST`] times what
+//! the round cost: in a storm nearly every new path is lost again at once, so that mending may take a small share of a processor
+//! only (the idea of the link-state protocols' back-off, RFC 8405, with the measured cost in place of fixed delays). When
+//! nothing more is lost, rounds follow at [`MEND_EVERY`]. Who asks again by itself is taken out.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,10 +23,16 @@ use super::output::ConnectionId;
 
 /// A room mends this often at most.
 pub const MEND_EVERY: Duration = Duration::from_millis(20);
-/// What one round of mending may cost: peers looked at, and [`SEARCH`] for each path on top. Some milliseconds.
-pub(super) const WORK: usize = 100_000;
-/// What a path costs beside the peers that its search looks at. So a round has 400 at most, and fits into every queue.
+/// What one round of mending may cost, in units of [`UNIT`]: some ten milliseconds.
+pub(super) const WORK: usize = 400_000;
+/// What it costs to look at one peer in a search.
+const UNIT: Duration = Duration::from_nanos(25);
+/// What a path costs beside the peers that its search looks at. A round so has 1,600 at most, and fits into every queue.
 pub(super) const SEARCH: usize = 256;
+/// What a frame to one peer costs, its way through the socket included.
+pub(super) const FRAME: usize = 256;
+/// While more is being lost, the pause after a round, in multiples of what it cost.
+const REST: u32 = 16;
 /// Most requests that wait. Beyond that a requester hears of the end of its route only, and asks by itself.
 const MOST: usize = 1 << 14;
 
@@ -74,6 +82,10 @@ pub(super) struct Lost {
     /// In this order; some are no longer waiting.
     order: VecDeque<Key>,
     mended: Option<Duration>,
+    /// What the last round cost.
+    cost: Duration,
+    /// Something was lost since it began.
+    fresh: bool,
 }
 
 impl Lost {
@@ -82,6 +94,7 @@ impl Lost {
         if self.order.len() >= MOST && !self.waiting.contains_key(&key) {
             return;
         }
+        self.fresh = true;
         if self.waiting.insert(key.clone(), former).is_none() {
             self.order.push_back(key);
         }
@@ -111,11 +124,18 @@ impl Lost {
 
     /// How long to wait before the next round; zero begins one.
     pub(super) fn begin(&mut self, now: Duration) -> Duration {
-        let wait = self.mended.map_or(Duration::ZERO, |last| (last + MEND_EVERY).saturating_sub(now));
+        let pause = if self.fresh { MEND_EVERY.max(self.cost * REST) } else { MEND_EVERY };
+        let wait = self.mended.map_or(Duration::ZERO, |last| (last + pause).saturating_sub(now));
         if wait.is_zero() {
             self.mended = Some(now);
+            self.fresh = false;
         }
         wait
+    }
+
+    /// The round that was begun has cost so many units.
+    pub(super) fn end(&mut self, work: usize) {
+        self.cost = UNIT * u32::try_from(work).unwrap_or(u32::MAX);
     }
 }
 
@@ -159,5 +179,23 @@ mod tests {
         assert_eq!(lost.begin(now), Duration::ZERO);
         assert_eq!(lost.begin(now), MEND_EVERY);
         assert_eq!(lost.begin(now + MEND_EVERY), Duration::ZERO);
+    }
+
+    #[test]
+    fn while_more_is_lost_the_pause_grows_with_what_a_round_cost() {
+        let mut lost = Lost::default();
+        let mut now = Duration::from_secs(7);
+        lost.push(key(1, "a"), former("e-1"));
+        assert_eq!(lost.begin(now), Duration::ZERO, "the first does not wait");
+        lost.end(WORK);
+        let cost = UNIT * WORK as u32;
+        assert_eq!(lost.begin(now), MEND_EVERY, "what is left over is gone on with");
+        lost.push(key(2, "a"), former("e-2"));
+        assert_eq!(lost.begin(now), cost * REST);
+        now += cost * REST;
+        assert_eq!(lost.begin(now), Duration::ZERO);
+        lost.end(1);
+        lost.push(key(3, "a"), former("e-3"));
+        assert_eq!(lost.begin(now), MEND_EVERY, "a cheap round needs no longer pause");
     }
 }

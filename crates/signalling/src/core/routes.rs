@@ -6,7 +6,7 @@
 //! A client of the original cannot say that it uses a path: its last [`LASTING`] are kept while it is connected.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use hashbrown::HashSet;
 use hopcast_protocol::{
     RouteId,
     limits::{ROUTE_IDLE, ROUTE_TABLE},
@@ -104,9 +105,9 @@ pub(super) struct Asked {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Routes {
-    by_number: HashMap<u64, Route>,
+    by_number: hashbrown::HashMap<u64, Route>,
     by_path: HashMap<Arc<[NodeId]>, u64>,
-    /// By peer: the numbers of the routes that it is on.
+    /// By peer: the numbers of the routes that it is on. The numbers are this server's own, so a fast hash will do.
     through: Vec<HashSet<u64>>,
     /// By requester: its routes, oldest use first.
     own: HashMap<NodeId, BTreeMap<Stamp, u64>>,
@@ -128,7 +129,7 @@ impl Default for Routes {
 impl Routes {
     fn with_most_hops(most_hops: usize) -> Self {
         Self {
-            by_number: HashMap::new(),
+            by_number: hashbrown::HashMap::new(),
             by_path: HashMap::new(),
             through: Vec::new(),
             own: HashMap::new(),
