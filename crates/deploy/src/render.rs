@@ -6,6 +6,7 @@ use hopcast_protocol::{
     DatabaseAccess, MeshSecret, NeighborConfig, PeerConfig, PeerLimits, PeerName, RoomMembership,
     SignallingConfig,
     config::{CONFIG_VERSION, DoorConfig, RoomConfig},
+    limits::TRANSFERS,
 };
 use hopcast_topology::{
     Plan,
@@ -33,6 +34,10 @@ pub trait Placement {
     fn door(&self, plan: &Plan) -> Option<SocketAddr>;
     /// Host and port of an edge, as its gateways dial it.
     fn edge(&self, edge: &hopcast_topology::plan::Edge) -> (String, u16);
+    /// The most memory that a peer gets, in bytes, what the kernel keeps for it included; `None`: nobody bounds it.
+    fn memory(&self, plan: &Plan) -> Option<u64> {
+        Some(plan.limits.memory)
+    }
 }
 
 /// Processes on this machine, each on its own loopback address.
@@ -64,6 +69,29 @@ impl Placement for Loopback {
     fn edge(&self, edge: &hopcast_topology::plan::Edge) -> (String, u16) {
         (edge.local.ip().to_string(), edge.local.port())
     }
+
+    fn memory(&self, _: &Plan) -> Option<u64> {
+        None
+    }
+}
+
+/// What a peer is without its cache and its sockets, with some room, in bytes.
+const PEER: u64 = 3 << 20;
+/// The least, and the most, that a socket buffer is set to, in bytes.
+const BUFFERS: std::ops::RangeInclusive<u64> = 64 << 10..=512 << 10;
+
+/// Socket buffers under a cap of memory, which counts what waits in them: stalled readers must never be the end of a peer.
+///
+/// What is sent stays small, since it may wait at every connection. What comes in has a share of what the cache leaves, for
+/// each transfer and each fetch under way. Without a cap the kernel's own sizing takes a third of the processor time: a whole
+/// segment may be under way, and a relay is woken for it a few times instead of once for each 40 KB.
+fn socket_buffers(limits: PeerLimits, memory: Option<u64>) -> PeerLimits {
+    let Some(memory) = memory else { return limits };
+    let spare = memory.saturating_sub(limits.cache + PEER);
+    // Half: the kernel doubles what it is told (socket(7)).
+    let share = spare / (2 * TRANSFERS as u64) / 2;
+    let receive = share.clamp(*BUFFERS.start(), *BUFFERS.end());
+    PeerLimits { send_buffer: Some(*BUFFERS.start() as u32), receive_buffer: Some(receive as u32), ..limits }
 }
 
 /// An address under which this machine reaches a listener: a wildcard is answered on loopback.
@@ -82,6 +110,13 @@ pub fn peers(plan: &Plan, secret: &MeshSecret, place: &dyn Placement) -> Vec<Pee
     let links = plan.links_by_peer();
     let tokens = secret.token_key();
     let public_key = secret.manifest_key().public();
+    let limits = PeerLimits {
+        cache: plan.limits.cache,
+        max_segment: plan.limits.max_segment,
+        patience_ms: plan.limits.patience_ms,
+        ..PeerLimits::default()
+    };
+    let limits = socket_buffers(limits, place.memory(plan));
     let (_, signal_url) = place.signalling(plan);
     let by_name: std::collections::HashMap<&PeerName, &Peer> =
         plan.peers.iter().map(|peer| (&peer.name, peer)).collect();
@@ -121,11 +156,7 @@ pub fn peers(plan: &Plan, secret: &MeshSecret, place: &dyn Placement) -> Vec<Pee
                     })
                 })
                 .collect(),
-            limits: PeerLimits {
-                cache: plan.limits.cache,
-                max_segment: plan.limits.max_segment,
-                patience_ms: plan.limits.patience_ms,
-            },
+            limits: limits.clone(),
             databases: plan
                 .edges
                 .iter()
@@ -219,6 +250,19 @@ mod tests {
         assert_eq!(there.rooms, back.rooms);
         assert_ne!(there.key, neighbor(1, "peer-3").key);
         assert!(!peers[0].neighbors.iter().any(|neighbor| neighbor.name.as_str() == "peer-3"));
+    }
+
+    #[test]
+    fn socket_buffers_fit_into_what_a_cap_leaves_and_are_the_kernels_without_one() {
+        let buffers = |cap: Option<u64>, cache: u64| {
+            let limits = socket_buffers(PeerLimits { cache, ..PeerLimits::default() }, cap);
+            (limits.send_buffer, limits.receive_buffer)
+        };
+        assert_eq!(buffers(None, 4 << 20), (None, None));
+        assert_eq!(buffers(Some(15 << 20), 4 << 20), (Some(64 << 10), Some(256 << 10)));
+        assert_eq!(buffers(Some(6 << 20), 2 << 20), (Some(64 << 10), Some(64 << 10)));
+        assert_eq!(buffers(Some(1 << 30), 4 << 20), (Some(64 << 10), Some(512 << 10)));
+        assert_eq!(peers(&plan(), &secret(), &Loopback)[0].limits.send_buffer, None);
     }
 
     #[test]

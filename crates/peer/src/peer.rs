@@ -66,7 +66,8 @@ impl Peer {
     /// Listens, and begins to connect to signalling. Call inside a local runtime.
     pub fn start(config: PeerConfig, connect: Connect) -> Result<Self, StartError> {
         let refused = |error| StartError::Listen { address: config.listen, error };
-        let listener = net::listen(config.listen).map_err(refused)?;
+        let listener =
+            net::listen(config.listen, net::Buffers::answering(&config.limits)).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let gateway = Gateway::new(connect(&config), &config.limits);
         let node = Node::new(config, gateway);

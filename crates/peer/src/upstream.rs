@@ -47,7 +47,8 @@ pub(crate) fn unix_now() -> u64 {
 
 /// Opens a connection and its task; the task ends with the connection or with the link.
 pub(crate) async fn open(node: &Node, link: &Rc<Link>) -> Result<Sender, HopError> {
-    let stream = net::dial(&link.endpoint, node.config().dial_from).await?;
+    let config = node.config();
+    let stream = net::dial(&link.endpoint, config.dial_from, net::Buffers::asking(&config.limits)).await?;
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(BUFFER)
         .handshake(TokioIo::new(stream))

@@ -88,11 +88,23 @@ pub struct PeerLimits {
     pub max_segment: u64,
     /// How long a player's request is held while ways are tried, in milliseconds.
     pub patience_ms: u64,
+    /// SO_SNDBUF of its connections, in bytes (the kernel doubles it); absent: the kernel sizes it by itself, up to some MB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_buffer: Option<u32>,
+    /// SO_RCVBUF of connections to neighbours, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receive_buffer: Option<u32>,
 }
 
 impl Default for PeerLimits {
     fn default() -> Self {
-        Self { cache: 4 << 20, max_segment: 1 << 20, patience_ms: 12_000 }
+        Self {
+            cache: 4 << 20,
+            max_segment: 1 << 20,
+            patience_ms: 12_000,
+            send_buffer: None,
+            receive_buffer: None,
+        }
     }
 }
 

@@ -91,7 +91,9 @@ struct Stream {
 async fn connect(node: &Node, room: &Room) -> Result<Stream, String> {
     let config = node.config();
     let endpoint = Endpoint::parse(&config.signal_url).map_err(|error| error.to_string())?;
-    let stream = net::dial(&endpoint.authority, config.dial_from).await.map_err(|error| error.to_string())?;
+    let stream = net::dial(&endpoint.authority, config.dial_from, net::Buffers::MESSAGES)
+        .await
+        .map_err(|error| error.to_string())?;
     let mut request = Request::get(format!("{}?peer={}&room={}", endpoint.path, config.name, room.name))
         .header(header::HOST, &endpoint.authority)
         .header(header::CONNECTION, "Upgrade")

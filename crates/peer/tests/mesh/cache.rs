@@ -85,7 +85,9 @@ fn a_holder_that_no_longer_has_it_is_left_out() {
 
 #[test]
 fn eight_slow_readers_hold_all_places_and_no_more_memory_than_the_bound() {
-    let mesh = Mesh::with_song(44, &CHAIN, &[1], 2, 1_000_000).up();
+    let mut mesh = Mesh::with_song(44, &CHAIN, &[1], 2, 1_000_000);
+    mesh.small_buffers(2);
+    let mesh = mesh.up();
     let route = mesh.stub.broadcast(&room("rock"), &[name(3), name(2), name(1)]);
     let key = mesh.secret.link_key(&name(2), &name(3));
     let path = format!("/relay/{route}/{}", ContentId::Blob(mesh.song.sha256(0)).path());
@@ -118,6 +120,7 @@ fn eight_slow_readers_hold_all_places_and_no_more_memory_than_the_bound() {
 fn a_segment_that_slow_readers_hold_is_waited_for() {
     let mut mesh = Mesh::with_song(45, &CHAIN, &[1], 2, 1_000_000);
     mesh.config(4).limits.cache = 1_100_000;
+    mesh.small_buffers(4);
     let mesh = mesh.up();
     let mut slow = http::open(mesh.address(4), "GET", "/hls/demo/128k/0.ts", &[]);
     assert_eq!(http::head(&mut slow).0, 200);

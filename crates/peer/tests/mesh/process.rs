@@ -177,7 +177,8 @@ fn a_song_over_three_processes_in_little_memory() {
 
 #[test]
 fn eight_stalled_readers_fit_into_six_mebibytes() {
-    let mesh = Mesh::with_song(76, &[(1, 2), (2, 3)], &[1], 2, 1_000_000);
+    let mut mesh = Mesh::with_song(76, &[(1, 2), (2, 3)], &[1], 2, 1_000_000);
+    mesh.small_buffers(2);
     let mut real = Real::new(mesh, 76, &[1]);
     real.mesh.start(1);
     let relay = real.peer(2);

@@ -147,6 +147,12 @@ impl Mesh {
         self
     }
 
+    /// The peer's sockets are as small as under the engine's smallest cap: a reader that stops is felt at once.
+    pub(crate) fn small_buffers(&mut self, number: u8) {
+        let limits = &mut self.config(number).limits;
+        (limits.send_buffer, limits.receive_buffer) = (Some(64 << 10), Some(64 << 10));
+    }
+
     /// Starts one peer.
     pub(crate) fn start(&mut self, number: u8) {
         let config = self.configs[&number].clone();
