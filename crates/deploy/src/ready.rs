@@ -15,8 +15,10 @@ use crate::{Error, Progress, RoomStatus, Step, graph};
 /// How long it may take, and how much longer for each peer.
 const CONNECT: Duration = Duration::from_secs(60);
 const EACH: Duration = Duration::from_millis(100);
-/// Between two looks at the rooms, and at the processes.
-const LOOK: Duration = Duration::from_millis(40);
+/// Between two looks at the rooms: at first, and at most. Most meshes are there after the first few.
+const LOOK: Duration = Duration::from_millis(10);
+const LOOK_LATER: Duration = Duration::from_millis(40);
+/// At the processes it looks each so many looks.
 const LOOK_AT_NODES: u32 = 12;
 
 /// How many (peer, room) pairs are connected, and the first that are not.
@@ -88,7 +90,7 @@ where
             dead().await?;
             return Err(Error::Deadline { what: "connect every peer".into(), after, seen });
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep((LOOK * (looks / 4).max(1)).min(LOOK_LATER)).await;
     }
 }
 

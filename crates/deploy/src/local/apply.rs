@@ -1,9 +1,10 @@
 //! `up`: from a plan to a ready mesh.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, pin::pin, time::Duration};
 
 use hopcast_protocol::MeshSecret;
 use hopcast_topology::Plan;
+use tokio::sync::Notify;
 
 use super::{Local, client::Client, clusters, launch, preflight, settled};
 use crate::{
@@ -81,18 +82,56 @@ async fn make_so(state: &State, desired: &Desired, progress: &dyn Progress) -> R
     let client = Client::connect(state).await?.ok_or_else(|| {
         Error::Keeper("the keeper has just ended; `hopcast logs keeper` may say why".into())
     })?;
-    let mut changes = client.apply(desired, progress).await?;
     let (access, plan) = (super::access(state, desired)?, &desired.plan);
+    let watch = UntilDatabases { progress, up: Notify::new() };
     let data = async {
+        watch.up.notified().await;
         let mut databases = databases::set_up(plan, &access, plan.origin.local, CONNECT).await?;
         let songs = databases.ingest(plan, &access.secret, progress).await?;
         databases.replicate(plan, progress).await?;
         Ok::<_, Error>(songs)
     };
+    let (mut data, mut early) = (pin!(data), None);
+    let mut changes = {
+        let mut apply = pin!(client.apply(desired, &watch));
+        // The data need the databases alone; the peers are started meanwhile. A failure there does not break this off.
+        loop {
+            tokio::select! {
+                changes = &mut apply => break changes?,
+                songs = &mut data, if early.is_none() => early = Some(songs),
+            }
+        }
+    };
+    watch.up.notify_one();
+    let songs = async {
+        match early {
+            Some(songs) => songs,
+            None => data.await,
+        }
+    };
     let ready = ready::wait(plan, plan.signalling.local, progress, || dead(&client));
-    let (songs, ()) = tokio::try_join!(data, ready)?;
+    let (songs, ()) = tokio::try_join!(songs, ready)?;
     changes.songs = songs;
     Ok(changes)
+}
+
+/// Hears when the databases are up.
+struct UntilDatabases<'a> {
+    progress: &'a dyn Progress,
+    up: Notify,
+}
+
+impl Progress for UntilDatabases<'_> {
+    fn step(&self, step: Step, done: u64, total: u64) {
+        self.progress.step(step, done, total);
+        if step == Step::Databases && done == total {
+            self.up.notify_one();
+        }
+    }
+
+    fn note(&self, text: &str) {
+        self.progress.note(text);
+    }
 }
 
 /// An error that names the nodes that have ended meanwhile.
