@@ -14,7 +14,7 @@ mod lines;
 
 use std::ops::ControlFlow;
 
-pub(crate) use half::{Flags, Half};
+pub(crate) use half::{Flags, Half, ID_BITS};
 pub use id::NodeId;
 use lines::Lines;
 
