@@ -14,7 +14,7 @@ mod lines;
 
 use std::ops::ControlFlow;
 
-pub(crate) use half::{Flags, Half};
+pub(crate) use half::{Flags, Half, ID_BITS};
 pub use id::NodeId;
 use lines::Lines;
 
@@ -66,6 +66,7 @@ impl Graph {
             return false;
         }
         self.lines.set_active(node.0, active);
+        self.lines.warm_neighbors(node.0);
         let mut after = None;
         // One half at a time, because the loop writes into the neighbours' lines.
         while let Some(half) = self.lines.next(node.0, after) {
@@ -166,6 +167,27 @@ impl Graph {
     /// Writes both halves; OPEN is worked out here. Without a flag on either side the link is forgotten.
     pub(crate) fn set_flags(&mut self, a: NodeId, b: NodeId, ab: Flags, ba: Flags) {
         self.write(a.0, b.0, ab, ba);
+    }
+
+    /// [`Graph::set_active`] to `false`, for whoever then writes each of the peer's links.
+    pub(crate) fn hide(&mut self, node: NodeId) -> bool {
+        let was = self.is_active(node);
+        if was {
+            self.lines.set_active(node.0, false);
+        }
+        was
+    }
+
+    /// Reads the lines of some peers ahead of their use.
+    pub(crate) fn warm(&self, nodes: &[NodeId]) {
+        for node in nodes {
+            self.lines.warm(node.0);
+        }
+    }
+
+    /// Reads the lines of a peer's neighbours ahead of their use.
+    pub(crate) fn warm_neighbors(&self, node: NodeId) {
+        self.lines.warm_neighbors(node.0);
     }
 
     /// Frees the number of a peer without halves.

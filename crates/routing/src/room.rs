@@ -30,21 +30,29 @@ pub use rules::{Links, Liveness, Rules};
 use view::exists;
 pub use view::{Link, Peer};
 
-use crate::{
-    Graph, NodeId, RoomError,
-    graph::{Flags, Half},
-};
+use crate::{Graph, NodeId, RoomError, graph::Flags};
 
 /// A report about a link that has ceased to exist is kept while its peer is connected, in case the other end announces the link again;
 /// not by a peer with more links and reports than this, so that reports cannot pile up.
 const REPORTS: usize = 1024;
 
+/// Names of one announcement that are looked up together.
+const TOGETHER: usize = 16;
+
 /// What the room keeps for a peer beside its links.
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
-    /// Standing announcements that name it.
+    /// Standing announcements that name it; counted only where presence depends on it ([`Liveness::Announced`]).
     named: u32,
     connected: bool,
+}
+
+/// A link of a peer, as both of its ends speak of it.
+#[derive(Debug, Clone, Copy)]
+struct Tie {
+    peer: NodeId,
+    mine: Flags,
+    back: Flags,
 }
 
 /// One room. `N` is the type of names.
@@ -60,7 +68,7 @@ pub struct Room<N> {
     loose: Vec<NodeId>,
     /// Memory for one call at a time.
     told: Vec<NodeId>,
-    near: Vec<Half>,
+    ties: Vec<Tie>,
 }
 
 impl<N> Default for Room<N> {
@@ -74,7 +82,7 @@ impl<N> Default for Room<N> {
             links: 0,
             loose: Vec::new(),
             told: Vec::new(),
-            near: Vec::new(),
+            ties: Vec::new(),
         }
     }
 }
@@ -98,11 +106,13 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
         }
         self.states[id.index()].connected = true;
         self.connected += 1;
-        self.each_half(id, |room, half| {
-            if half.flags().has(Flags::DOWN) {
-                room.edit(id, NodeId(half.peer()), changes, |ab, ba| (ab.with(Flags::DOWN, false), ba));
-            }
-        });
+        if self.graph.halves(id).any(|half| half.flags().has(Flags::DOWN)) {
+            self.each_tie(id, |room, tie| {
+                if tie.mine.has(Flags::DOWN) {
+                    room.write(id, tie, tie.mine.with(Flags::DOWN, false), changes);
+                }
+            });
+        }
         self.refresh_presence(id, changes);
         id
     }
@@ -132,31 +142,14 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
         self.check_connected(id)?;
         let mut told = std::mem::take(&mut self.told);
         told.clear();
-        let mut refused = None;
-        for name in neighbors {
-            let neighbor = match self.rules.links {
-                Links::Open => self.intern(name),
-                Links::Declared => match self.id(name) {
-                    Some(neighbor) if neighbor == id || self.graph.flags(id, neighbor).has(Flags::SEED) => {
-                        neighbor
-                    }
-                    _ => {
-                        refused = Some(self.not_a_link(id, name));
-                        break;
-                    }
-                },
-            };
-            if neighbor != id {
-                told.push(neighbor);
-            }
-        }
-        if refused.is_none() {
+        let answer = self.resolve(id, neighbors.into_iter(), &mut told);
+        if answer.is_ok() {
             told.sort_unstable();
             told.dedup();
             self.replace_announcement(id, &told, changes);
         }
         self.told = told;
-        refused.map_or(Ok(()), Err)
+        answer
     }
 
     /// A peer reports that its link to a neighbour failed (`up: false`) or works again (`up: true`).
@@ -180,43 +173,98 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
         Ok(())
     }
 
-    fn replace_announcement(&mut self, id: NodeId, told: &[NodeId], changes: &mut Changes) {
-        for &neighbor in told {
-            self.set_announced(id, neighbor, true, changes);
-        }
-        self.each_half(id, |room, half| {
-            let neighbor = NodeId(half.peer());
-            if told.binary_search(&neighbor).is_ok() {
-                return;
+    /// The numbers of the neighbours that a peer names, without its own.
+    ///
+    /// Some names at a time: nearly all of a lookup is waiting for memory, and several can wait together. That is why
+    /// they are compared with the peer's own before the first of them is hashed.
+    fn resolve<'a>(
+        &mut self,
+        id: NodeId,
+        mut neighbors: impl Iterator<Item = &'a N>,
+        told: &mut Vec<NodeId>,
+    ) -> Result<(), RoomError<N>>
+    where
+        N: 'a,
+    {
+        let mut some: [Option<(&N, u64)>; TOGETHER] = [None; TOGETHER];
+        loop {
+            let own = self.names.name(id);
+            let others = neighbors.by_ref().filter(|&name| Some(name) != own);
+            let len = some.iter_mut().zip(others).map(|(slot, name)| *slot = Some((name, 0))).count();
+            for (name, hash) in some[..len].iter_mut().flatten() {
+                *hash = self.names.hash(name);
             }
-            room.set_announced(id, neighbor, false, changes);
-            // It no longer speaks of this link; nor does anyone else: then its report is over too.
-            if !room.has_link(id, neighbor) {
-                room.edit(id, neighbor, changes, |ab, ba| (ab.with(Flags::DOWN, false), ba));
+            let known: [_; TOGETHER] = self.names.find_all(&some[..len]);
+            for (&(name, hash), known) in some[..len].iter().flatten().zip(known) {
+                told.push(match (self.rules.links, known) {
+                    (Links::Open, Some(neighbor)) => neighbor,
+                    (Links::Open, None) => self.intern_hashed(name, hash),
+                    (Links::Declared, Some(neighbor)) if self.graph.flags(id, neighbor).has(Flags::SEED) => {
+                        neighbor
+                    }
+                    (Links::Declared, _) => return Err(self.not_a_link(id, name)),
+                });
+            }
+            if len < TOGETHER {
+                return Ok(());
+            }
+        }
+    }
+
+    fn replace_announcement(&mut self, id: NodeId, told: &[NodeId], changes: &mut Changes) {
+        self.graph.warm(told);
+        for &peer in told {
+            let mine = self.graph.flags(id, peer);
+            if !mine.has(Flags::ANNOUNCED) {
+                let tie = Tie { peer, mine, back: self.graph.flags(peer, id) };
+                self.set_announced(id, tie, true, changes);
+            }
+        }
+        // All that it has is told now, unless some of it was told before only.
+        if self.graph.degree(id) == told.len() {
+            return;
+        }
+        self.each_tie(id, |room, tie| {
+            if told.binary_search(&tie.peer).is_err() {
+                room.set_announced(id, tie, false, changes);
             }
         });
     }
 
-    fn set_announced(&mut self, id: NodeId, neighbor: NodeId, on: bool, changes: &mut Changes) {
-        if self.graph.flags(id, neighbor).has(Flags::ANNOUNCED) == on {
-            return;
+    /// The end `id` announces a link, or no longer. A link that it no longer speaks of, nor anyone else, loses its
+    /// report too.
+    fn set_announced(&mut self, id: NodeId, tie: Tie, on: bool, changes: &mut Changes) {
+        let mut mine = tie.mine.with(Flags::ANNOUNCED, on);
+        if !exists(mine, tie.back) {
+            mine = mine.with(Flags::DOWN, false);
         }
-        let named = &mut self.states[neighbor.index()].named;
-        *named = if on { *named + 1 } else { *named - 1 };
-        self.edit(id, neighbor, changes, |ab, ba| (ab.with(Flags::ANNOUNCED, on), ba));
-        self.refresh_presence(neighbor, changes);
+        self.write(id, tie, mine, changes);
+        if tie.mine.has(Flags::ANNOUNCED) != on {
+            self.set_named(tie.peer, on, changes);
+        }
+    }
+
+    /// A standing announcement names the peer, or no longer.
+    fn set_named(&mut self, peer: NodeId, on: bool, changes: &mut Changes) {
+        if self.rules.liveness == Liveness::Announced {
+            let named = &mut self.states[peer.index()].named;
+            *named = if on { *named + 1 } else { *named - 1 };
+            self.refresh_presence(peer, changes);
+        }
     }
 
     fn disconnect(&mut self, id: NodeId, changes: &mut Changes) {
         self.states[id.index()].connected = false;
         self.connected -= 1;
-        self.each_half(id, |room, half| {
-            let neighbor = NodeId(half.peer());
-            room.set_announced(id, neighbor, false, changes);
+        // Each of its links is written below, and what the other ends may take worked out then.
+        let gone = !self.is_to_be_present(id) && self.graph.hide(id);
+        self.each_tie(id, |room, tie| {
             // Also where nothing was announced: a report without a link ends here.
-            room.edit(id, neighbor, changes, |ab, ba| (ab, ba));
+            room.set_announced(id, tie, false, changes);
         });
-        self.refresh_presence(id, changes);
+        if gone {
+            changes.peers.push(PeerChange { peer: id, present: false });
+        }
         self.loose.push(id);
     }
 
@@ -229,7 +277,23 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
         say: impl FnOnce(Flags, Flags) -> (Flags, Flags),
     ) {
         let before = (self.graph.flags(a, b), self.graph.flags(b, a));
-        let (mut ab, mut ba) = say(before.0, before.1);
+        let after = say(before.0, before.1);
+        self.replace(a, b, before, after, changes);
+    }
+
+    /// As [`Self::edit`], where one end alone says something new.
+    fn write(&mut self, id: NodeId, tie: Tie, mine: Flags, changes: &mut Changes) {
+        self.replace(id, tie.peer, (tie.mine, tie.back), (mine, tie.back), changes);
+    }
+
+    fn replace(
+        &mut self,
+        a: NodeId,
+        b: NodeId,
+        before: (Flags, Flags),
+        (mut ab, mut ba): (Flags, Flags),
+        changes: &mut Changes,
+    ) {
         let (existed, exists) = (exists(before.0, before.1), exists(ab, ba));
         if !exists {
             ab = ab.with(Flags::DOWN, ab.has(Flags::DOWN) && self.keeps_reports(a));
@@ -244,7 +308,7 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
         self.links = self.links + usize::from(exists) - usize::from(existed);
         self.graph.set_flags(a, b, ab, ba);
         if !exists {
-            self.loose.extend([a, b]);
+            self.loose.extend([a, b].into_iter().filter(|&end| self.graph.degree(end) == 0));
         }
     }
 
@@ -253,32 +317,44 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
     }
 
     fn refresh_presence(&mut self, id: NodeId, changes: &mut Changes) {
-        let state = self.state(id);
-        let present = state.connected || (self.rules.liveness == Liveness::Announced && state.named > 0);
+        let present = self.is_to_be_present(id);
         if self.graph.set_active(id, present) {
             changes.peers.push(PeerChange { peer: id, present });
         }
     }
 
-    /// Calls `with` for each half of a peer as it is now; `with` may change the room.
-    fn each_half(&mut self, id: NodeId, mut with: impl FnMut(&mut Self, Half)) {
-        let mut near = std::mem::take(&mut self.near);
-        near.clear();
-        near.extend(self.graph.halves(id));
-        for &half in &near {
-            with(self, half);
+    fn is_to_be_present(&self, id: NodeId) -> bool {
+        let state = self.state(id);
+        state.connected || (self.rules.liveness == Liveness::Announced && state.named > 0)
+    }
+
+    /// Calls `with` for each link of a peer as it is now; `with` may change the room, and of the peer's links this one.
+    fn each_tie(&mut self, id: NodeId, mut with: impl FnMut(&mut Self, Tie)) {
+        let mut ties = std::mem::take(&mut self.ties);
+        ties.clear();
+        self.graph.warm_neighbors(id);
+        ties.extend(self.graph.halves(id).map(|half| {
+            let peer = NodeId(half.peer());
+            Tie { peer, mine: half.flags(), back: self.graph.flags(peer, id) }
+        }));
+        for &tie in &ties {
+            with(self, tie);
         }
-        self.near = near;
+        self.ties = ties;
     }
 
     /// The number of a name, a new one if need be: not connected, not present, referred to by nothing yet.
     fn intern(&mut self, name: &N) -> NodeId {
-        if let Some(id) = self.names.id(name) {
+        self.intern_hashed(name, self.names.hash(name))
+    }
+
+    fn intern_hashed(&mut self, name: &N, hash: u64) -> NodeId {
+        if let Some(id) = self.names.find(name, hash) {
             return id;
         }
         let id = self.graph.add_node();
-        self.graph.set_active(id, false);
-        self.names.insert(id, name.clone());
+        self.graph.hide(id);
+        self.names.insert(id, name.clone(), hash);
         if self.states.len() <= id.index() {
             if self.states.capacity() <= id.index() {
                 self.states.reserve_exact(id.index() / 4 + 4);

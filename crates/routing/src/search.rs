@@ -94,7 +94,7 @@ impl Search {
     /// no way now, or an end is not active.
     pub fn path(&mut self, graph: &Graph, from: NodeId, to: NodeId) -> Option<&[NodeId]> {
         self.begin(graph, from, std::iter::once(to))?;
-        self.meet(graph)
+        self.meet(graph, usize::MAX)
     }
 
     /// The shortest path from a peer to the nearest of many, both included; of length 1 where the peer is itself one of
@@ -109,8 +109,20 @@ impl Search {
         targets: impl IntoIterator<Item = NodeId>,
         exclude: &[NodeId],
     ) -> Option<&[NodeId]> {
+        self.nearest_within(graph, from, targets, exclude, usize::MAX)
+    }
+
+    /// As [`Search::nearest`], over so many hops at most: what lies beyond is not looked at.
+    pub fn nearest_within(
+        &mut self,
+        graph: &Graph,
+        from: NodeId,
+        targets: impl IntoIterator<Item = NodeId>,
+        exclude: &[NodeId],
+        hops: usize,
+    ) -> Option<&[NodeId]> {
         self.begin(graph, from, targets.into_iter().filter(|target| !exclude.contains(target)))?;
-        self.meet(graph)
+        self.meet(graph, hops)
     }
 
     /// As [`Search::nearest`], with a test instead of a list: one ball grows around the peer until it finds a target. The
@@ -204,18 +216,18 @@ impl Search {
         Some(())
     }
 
-    /// Grows both balls until they touch.
+    /// Grows both balls until they touch, or until what they could find has more hops than asked for.
     ///
     /// The first contact is a shortest path: with the balls complete up to distances f and t and no contact before,
     /// the distance is above f + t, and a link between the balls gives a path of f + t + 1.
-    fn meet(&mut self, graph: &Graph) -> Option<&[NodeId]> {
+    fn meet(&mut self, graph: &Graph, hops: usize) -> Option<&[NodeId]> {
         let from = self.from.found[0];
         if self.marks[from as usize].stamp == self.to.stamp {
             self.path.clear();
             self.path.push(NodeId(from));
             return Some(&self.path);
         }
-        loop {
+        for _ in 0..hops {
             let (ours, theirs) = (self.from.frontier(), self.to.frontier());
             if ours == 0 || theirs == 0 {
                 return None;
@@ -231,6 +243,7 @@ impl Search {
                 return Some(self.join(here, Some(there)));
             }
         }
+        None
     }
 
     /// Writes down the way from the requester to `here` and from `there` to its target.

@@ -321,7 +321,8 @@ fn a_way_may_be_asked_for_that_avoids_peers_and_nobody_else_is_touched_by_that()
     bench.join(&[1, 2, 3, 4, 5]);
     let (one, two, three, four) = (bench.id(1), bench.id(2), bench.id(3), bench.id(4));
     let mut hops = |exclude: &[NodeId], avoid: &[NodeId]| {
-        let path = bench.room.nearest_avoiding(&mut bench.search, one, [two, four], exclude, avoid);
+        let path =
+            bench.room.nearest_avoiding(&mut bench.search, one, [two, four], exclude, avoid, usize::MAX);
         path.map(|path| (path.len() - 1, *path.last().unwrap()))
     };
     assert_eq!(hops(&[], &[]), Some((1, two)));
@@ -331,7 +332,7 @@ fn a_way_may_be_asked_for_that_avoids_peers_and_nobody_else_is_touched_by_that()
     assert_eq!(hops(&[], &[one, two]), Some((3, four)), "who asks is there");
     assert_eq!(bench.path(1, 4), Some(names(&[1, 2, 4])), "the next question finds everybody");
     bench.leave(2);
-    let path = bench.room.nearest_avoiding(&mut bench.search, one, [two, four], &[], &[two]);
+    let path = bench.room.nearest_avoiding(&mut bench.search, one, [two, four], &[], &[two], usize::MAX);
     assert_eq!(path.map(<[_]>::len), Some(4));
     assert_eq!(bench.room.nearest(&mut bench.search, one, [two], &[]), None, "who is away stays away");
 }

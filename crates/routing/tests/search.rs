@@ -131,6 +131,10 @@ fn assert_nearest(graph: &Graph, model: &Model, search: &mut Search, targets: &[
             let holder = number(path[best]);
             assert!(targets.contains(&holder) && !exclude.contains(&holder));
         }
+        for hops in 0..4 {
+            let within = search.nearest_within(graph, id(from), ids.iter().copied(), &without, hops);
+            assert_eq!(within, near.as_deref().filter(|path| path.len() <= hops + 1), "within {hops} hops");
+        }
         let backwards = search.nearest(graph, id(from), ids.iter().rev().copied(), &without);
         assert_eq!(backwards, near.as_deref(), "the order of targets does not matter");
         let tested =

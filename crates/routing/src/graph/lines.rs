@@ -123,6 +123,23 @@ impl Lines {
         self.hubs[(line.head & REST) as usize].chunks().iter().try_for_each(|chunk| visit(chunk))
     }
 
+    /// Reads a line ahead of its use.
+    ///
+    /// For several lines in a row: nothing waits for what is read here, so that the processor fetches all of them at the
+    /// same time. The work that follows, with its branches on what a line holds, would fetch one after another.
+    #[inline]
+    pub(crate) fn warm(&self, id: u32) {
+        std::hint::black_box(self.peers[id as usize].head);
+    }
+
+    /// Reads the lines of a peer's neighbours ahead of their use.
+    #[inline]
+    pub(crate) fn warm_neighbors(&self, id: u32) {
+        for half in self.halves(id) {
+            self.warm(half.peer());
+        }
+    }
+
     /// The halves in ascending order.
     pub(crate) fn halves(&self, id: u32) -> impl Iterator<Item = Half> + '_ {
         let (inline, chunks): (&[Half], &[Vec<Half>]) = match self.peers.get(id as usize) {

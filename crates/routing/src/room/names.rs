@@ -25,16 +25,45 @@ impl<N> Default for Names<N> {
 
 impl<N: Hash + Eq> Names<N> {
     pub(super) fn id(&self, name: &N) -> Option<NodeId> {
-        let known = |&id: &u32| self.by_id[id as usize].as_ref() == Some(name);
-        self.table.find(self.hasher.hash_one(name), known).map(|&id| NodeId(id))
+        self.find(name, self.hash(name))
+    }
+
+    pub(super) fn hash(&self, name: &N) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    /// The number of a name whose hash is known.
+    pub(super) fn find(&self, name: &N, hash: u64) -> Option<NodeId> {
+        self.table.find(hash, |&id| self.is_named(id, name)).map(|&id| NodeId(id))
+    }
+
+    /// [`Names::find`] for the first names of a list, up to the first that is missing.
+    ///
+    /// First what the table has for each hash, nearly always the right number, then whether it is. No lookup waits in
+    /// either loop for what another one reads.
+    pub(super) fn find_all<const MANY: usize>(&self, names: &[Option<(&N, u64)>]) -> [Option<NodeId>; MANY] {
+        let mut found = [None; MANY];
+        for (slot, (_, hash)) in found.iter_mut().zip(names.iter().flatten()) {
+            *slot = self.table.find(*hash, |_| true).map(|&id| NodeId(id));
+        }
+        for (slot, (name, hash)) in found.iter_mut().zip(names.iter().flatten()) {
+            if slot.is_some_and(|id| !self.is_named(id.0, name)) {
+                *slot = self.find(name, *hash);
+            }
+        }
+        found
+    }
+
+    fn is_named(&self, id: u32, name: &N) -> bool {
+        self.by_id[id as usize].as_ref() == Some(name)
     }
 
     pub(super) fn name(&self, id: NodeId) -> Option<&N> {
         self.by_id.get(id.index())?.as_ref()
     }
 
-    /// Names a number that has no name. The name must be new.
-    pub(super) fn insert(&mut self, id: NodeId, name: N) {
+    /// Names a number that has no name. The name must be new, and the hash its own.
+    pub(super) fn insert(&mut self, id: NodeId, name: N, hash: u64) {
         let Self { by_id, table, hasher } = self;
         if by_id.len() <= id.index() {
             if by_id.capacity() <= id.index() {
@@ -42,7 +71,6 @@ impl<N: Hash + Eq> Names<N> {
             }
             by_id.resize_with(id.index() + 1, || None);
         }
-        let hash = hasher.hash_one(&name);
         by_id[id.index()] = Some(name);
         // Every number in the table has a name; the name is hashed, not the `Option` around it.
         table.insert_unique(hash, id.0, |&other| {

@@ -69,8 +69,16 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
     fn unseed_ids(&mut self, a: NodeId, b: NodeId, changes: &mut Changes) {
         self.edit(a, b, changes, |ab, ba| (ab.with(Flags::SEED, false), ba.with(Flags::SEED, false)));
         if self.rules.links == Links::Declared {
-            self.set_announced(a, b, false, changes);
-            self.set_announced(b, a, false, changes);
+            self.withdraw(a, b, changes);
+            self.withdraw(b, a, changes);
+        }
+    }
+
+    /// An end's announcement of a link goes; its report on it does not.
+    fn withdraw(&mut self, a: NodeId, b: NodeId, changes: &mut Changes) {
+        if self.graph.flags(a, b).has(Flags::ANNOUNCED) {
+            self.edit(a, b, changes, |ab, ba| (ab.with(Flags::ANNOUNCED, false), ba));
+            self.set_named(b, false, changes);
         }
     }
 }

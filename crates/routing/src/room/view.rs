@@ -138,7 +138,8 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
         search.nearest(&self.graph, from, holders, exclude)
     }
 
-    /// [`Search::nearest`] over ways that touch none of `avoid`, neither as holder nor as hop; who asks is never avoided.
+    /// [`Search::nearest_within`] over ways that touch none of `avoid`, neither as holder nor as hop; who asks is never
+    /// avoided.
     pub fn nearest_avoiding<'s>(
         &mut self,
         search: &'s mut Search,
@@ -146,6 +147,7 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
         holders: impl IntoIterator<Item = NodeId>,
         exclude: &[NodeId],
         avoid: &[NodeId],
+        hops: usize,
     ) -> Option<&'s [NodeId]> {
         // Switched off for this one query: a search has no way to step around single peers, and needs none otherwise.
         let off: Vec<_> = avoid
@@ -153,7 +155,7 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
             .copied()
             .filter(|&node| node != from && self.graph.set_active(node, false))
             .collect();
-        let path = search.nearest(&self.graph, from, holders, exclude);
+        let path = search.nearest_within(&self.graph, from, holders, exclude, hops);
         for node in off {
             self.graph.set_active(node, true);
         }

@@ -58,7 +58,7 @@ impl Room {
         {
             let Some(&from) = self.nodes.get(&connection) else { continue }; // it has left, too
             let found = self.find(from, &quest);
-            work += SEARCH + self.search.visited();
+            work += SEARCH + self.visited;
             out.tally.push(Tally::Mended(found.is_ok()));
             match found {
                 Ok(()) => {
@@ -83,8 +83,9 @@ impl Room {
         out.send(member.connection, Frame::json(&error));
     }
 
-    /// The way into `self.path`.
+    /// The way into `self.path`, and what it cost into `self.visited`.
     fn find(&mut self, from: NodeId, quest: &Quest) -> Result<(), Fault> {
+        self.visited = 0;
         match quest {
             Quest::Peer(target) => self.find_peer(from, target),
             Quest::Content { content, exclude, avoid } => self.find_holder(from, content, exclude, avoid),
@@ -100,12 +101,14 @@ impl Room {
             let sentence = format!("`{target}` is not connected in room `{}`", self.name);
             Fault::new(ErrorCode::UnknownPeer, sentence)
         })?;
-        let path = self.graph.path(&mut self.search, from, to).ok_or_else(|| {
-            let sentence = format!("no path leads to `{target}` in room `{}` now", self.name);
-            Fault::new(ErrorCode::NoPath, sentence)
-        })?;
+        let path = self.graph.path(&mut self.search, from, to);
         self.path.clear();
-        self.path.extend_from_slice(path);
+        self.path.extend_from_slice(path.unwrap_or_default());
+        self.visited = self.search.visited();
+        if self.path.is_empty() {
+            let sentence = format!("no path leads to `{target}` in room `{}` now", self.name);
+            return Err(Fault::new(ErrorCode::NoPath, sentence));
+        }
         Ok(())
     }
 
@@ -120,16 +123,45 @@ impl Room {
             |names: &[PeerName]| -> Vec<_> { names.iter().filter_map(|name| self.graph.id(name)).collect() };
         let (mut excluded, avoided) = (ids(exclude), ids(avoid));
         excluded.push(from); // who asks does not have it
-        let holders = self.holdings.of(content);
+        let kept = self.read_off(from, &excluded, &avoided);
+        // Beside what was read off only a nearer holder counts; where it says nothing, any, gateways too.
+        let (gateways, hops) = match kept {
+            Some(0) => (None, usize::MAX),
+            Some(hops) => (None, hops - 1),
+            None => (Some(self.holdings.gateways()), usize::MAX),
+        };
+        let holders = self.holdings.holders(content).chain(gateways.into_iter().flatten());
         let search = &mut self.search;
-        let path =
-            self.graph.nearest_avoiding(search, from, holders, &excluded, &avoided).ok_or_else(|| {
-                let sentence = format!("nobody who can be reached in room `{}` holds {content}", self.name);
-                Fault::new(ErrorCode::NoHolder, sentence)
-            })?;
-        self.path.clear();
-        self.path.extend_from_slice(path);
-        Ok(())
+        let found = self.graph.nearest_avoiding(search, from, holders, &excluded, &avoided, hops);
+        if let Some(path) = found {
+            self.path.clear();
+            self.path.extend_from_slice(path);
+        }
+        let found = found.is_some() || kept.is_some_and(|hops| hops > 0);
+        self.visited = self.kept.visited() + self.search.visited();
+        if kept.is_none() {
+            self.kept.earn(self.search.visited());
+        }
+        if found {
+            return Ok(());
+        }
+        let sentence = format!("nobody who can be reached in room `{}` holds {content}", self.name);
+        Err(Fault::new(ErrorCode::NoHolder, sentence))
+    }
+
+    /// The way to the nearest gateway into `self.path`, off the tree that is kept: its hops, 0 where no gateway can be
+    /// reached. `None`: there is no tree, or its way touches who is excluded or to be avoided; one that does not is the
+    /// shortest of those that may be taken, too.
+    fn read_off(&mut self, from: NodeId, excluded: &[NodeId], avoided: &[NodeId]) -> Option<usize> {
+        if !self.kept.prepare(self.graph.graph(), self.holdings.gateways()) {
+            return None;
+        }
+        if !self.kept.path(from, &mut self.path) {
+            return Some(0);
+        }
+        let ends_well = self.path.last().is_some_and(|holder| !excluded.contains(holder));
+        let may_be_taken = ends_well && !self.path[1..].iter().any(|hop| avoided.contains(hop));
+        may_be_taken.then_some(self.path.len() - 1)
     }
 
     /// Sends `self.path` to everyone on it, the holder first and the requester last: when the requester's first request

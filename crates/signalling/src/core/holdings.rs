@@ -64,13 +64,18 @@ impl Holdings {
         }
     }
 
-    /// Everyone who holds a content, gateways among them; some twice.
-    pub(super) fn of<'a>(&'a self, content: &ContentId) -> impl Iterator<Item = NodeId> + 'a {
+    /// Peers that can get anything.
+    pub(super) fn gateways(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.gateways.iter().copied()
+    }
+
+    /// Those who have said that they hold a content.
+    pub(super) fn holders<'a>(&'a self, content: &ContentId) -> impl Iterator<Item = NodeId> + 'a {
         let blob = match content {
             ContentId::Blob(blob) => self.holders.get(blob),
             ContentId::Manifest(_) => None,
         };
-        blob.into_iter().flatten().chain(&self.gateways).copied()
+        blob.into_iter().flatten().copied()
     }
 }
 
@@ -103,7 +108,7 @@ mod tests {
     }
 
     fn of(holdings: &Holdings, content: &ContentId) -> Vec<usize> {
-        holdings.of(content).map(NodeId::index).collect()
+        holdings.holders(content).chain(holdings.gateways()).map(NodeId::index).collect()
     }
 
     #[test]

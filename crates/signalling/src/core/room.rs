@@ -14,7 +14,7 @@ use hopcast_protocol::{
     ClientMessage, ContentId, ErrorCode, PeerName, RoomName, RouteId, ServerMessage,
     limits::{CLOSE_REPLACED, DEAD_AFTER, HELD, PING_EVERY},
 };
-use hopcast_routing::{Changes, Links, Liveness, NodeId, RoomError, Rules, Search};
+use hopcast_routing::{Bounds, Changes, Kept, Links, Liveness, NodeId, RoomError, Rules, Search};
 
 use super::{
     holdings::{Holdings, TooMany},
@@ -57,6 +57,8 @@ pub struct Room {
     pub(super) policy: Policy,
     pub(super) graph: hopcast_routing::Room<PeerName>,
     pub(super) search: Search,
+    /// The ways to the nearest gateway, where many ask.
+    pub(super) kept: Kept,
     /// By number.
     pub(super) members: Vec<Option<Member>>,
     pub(super) nodes: HashMap<ConnectionId, NodeId>,
@@ -68,6 +70,8 @@ pub struct Room {
     changes: Changes,
     pub(super) gone: Vec<Route>,
     pub(super) path: Vec<NodeId>,
+    /// Peers that were looked at for the last path.
+    pub(super) visited: usize,
 }
 
 impl Room {
@@ -79,6 +83,7 @@ impl Room {
             graph: hopcast_routing::Room::new(Rules { links, liveness: policy.liveness }),
             policy,
             search: Search::new(),
+            kept: Kept::new(Bounds::default()),
             members: Vec::new(),
             nodes: HashMap::new(),
             holdings: Holdings::default(),
@@ -88,6 +93,7 @@ impl Room {
             changes: Changes::new(),
             gone: Vec::new(),
             path: Vec::new(),
+            visited: 0,
         };
         room.declare_links();
         room.changes.clear(); // they were there before anyone could watch
@@ -217,7 +223,7 @@ impl Room {
             None => Vec::new(),
         };
         for node in former {
-            self.holdings.set_gateway(node, false);
+            self.set_gateway(node, false);
         }
     }
 
@@ -276,7 +282,7 @@ impl Room {
                 (ClientMessage::Drop { contents, all }, _) => {
                     self.holdings.release(node, &contents);
                     if all {
-                        self.holdings.set_gateway(node, false);
+                        self.set_gateway(node, false);
                     }
                     Ok(())
                 }
@@ -337,7 +343,7 @@ impl Room {
                     format!("`{peer}` is no gateway: only a gateway may say that it holds everything");
                 return Err(Fault::new(ErrorCode::NotAGateway, sentence));
             }
-            self.holdings.set_gateway(node, true);
+            self.set_gateway(node, true);
         } else if contents.iter().any(|content| matches!(content, ContentId::Manifest(_))) {
             let sentence = "manifests are held by gateways alone: send {\"type\":\"hold\",\"all\":true}";
             return Err(Fault::new(ErrorCode::NotAGateway, sentence));
@@ -347,6 +353,11 @@ impl Room {
                 format!("you would hold {total} contents, at most {HELD} are taken: drop some first");
             Fault::new(ErrorCode::TooLarge, sentence)
         })
+    }
+
+    fn set_gateway(&mut self, node: NodeId, gateway: bool) {
+        self.holdings.set_gateway(node, gateway);
+        self.kept.set_source(self.graph.graph(), node, gateway);
     }
 
     fn refuse(&mut self, node: NodeId, fault: Fault, out: &mut Outputs) {
@@ -366,6 +377,7 @@ impl Room {
 
     /// Ends what went with the changes of the graph.
     fn settle(&mut self, out: &mut Outputs) {
+        self.kept.follow(self.graph.graph(), &self.changes);
         let changes = std::mem::take(&mut self.changes);
         for change in &changes.links {
             if !change.up {
@@ -390,6 +402,7 @@ impl Room {
         let member = self.members.get_mut(node.index())?.take()?;
         self.nodes.remove(&member.connection);
         self.holdings.clear(node);
+        self.kept.set_source(self.graph.graph(), node, false);
         self.routes.remove_peer(node, &mut self.gone);
         Some(member)
     }
