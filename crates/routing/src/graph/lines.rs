@@ -120,7 +120,9 @@ impl Lines {
         if line.head & HUB == 0 {
             return visit(&line.halves[..((line.head & REST) as usize).min(INLINE)]);
         }
-        self.hubs[(line.head & REST) as usize].chunks().iter().try_for_each(|chunk| visit(chunk))
+        let hub = &self.hubs[(line.head & REST) as usize];
+        visit(hub.first())?;
+        hub.rest().iter().try_for_each(|chunk| visit(chunk))
     }
 
     /// Reads a line ahead of its use.
@@ -146,7 +148,10 @@ impl Lines {
             None => (&[], &[]),
             Some(line) if line.head & VACANT != 0 => (&[], &[]),
             Some(line) if line.head & HUB == 0 => (&line.halves[..(line.head & REST) as usize], &[]),
-            Some(line) => (&[], self.hubs[(line.head & REST) as usize].chunks()),
+            Some(line) => {
+                let hub = &self.hubs[(line.head & REST) as usize];
+                (hub.first(), hub.rest())
+            }
         };
         inline.iter().chain(chunks.iter().flatten()).copied()
     }
@@ -222,7 +227,9 @@ impl Lines {
         hub.remove(peer);
         if hub.len() <= BACK {
             let hub = std::mem::take(hub);
-            for (slot, half) in line.halves.iter_mut().zip(hub.chunks().iter().flatten()) {
+            for (slot, half) in
+                line.halves.iter_mut().zip(hub.first().iter().chain(hub.rest().iter().flatten()))
+            {
                 *slot = *half;
             }
             line.head = line.head & ACTIVE | hub.len() as u32;
@@ -232,16 +239,7 @@ impl Lines {
 
     /// Heap bytes.
     pub(crate) fn bytes(&self) -> usize {
-        let hubs: usize = self
-            .hubs
-            .iter()
-            .map(|hub| {
-                hub.chunks()
-                    .iter()
-                    .map(|chunk| chunk.capacity() * size_of::<Half>() + size_of::<Vec<Half>>())
-                    .sum::<usize>()
-            })
-            .sum();
+        let hubs: usize = self.hubs.iter().map(Hub::bytes).sum();
         self.peers.capacity() * size_of::<Line>()
             + self.hubs.capacity() * size_of::<Hub>()
             + self.free_hubs.capacity() * size_of::<u32>()
