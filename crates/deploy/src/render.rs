@@ -83,8 +83,8 @@ const BUFFERS: std::ops::RangeInclusive<u64> = 64 << 10..=512 << 10;
 /// Socket buffers under a cap of memory, which counts what waits in them: stalled readers must never be the end of a peer.
 ///
 /// What is sent stays small, since it may wait at every connection. What comes in has a share of what the cache leaves, for
-/// each transfer and each fetch under way. Without a cap the kernel's own sizing takes a third of the processor time: a whole
-/// segment may be under way, and a relay is woken for it a few times instead of once for each 40 KB.
+/// each transfer and each fetch under way. Without a cap the kernel sizes them, which saves a relay a third of its processor
+/// time: a whole segment may be under way, and it is woken for it a few times instead of once for each 40 KB.
 fn socket_buffers(limits: PeerLimits, memory: Option<u64>) -> PeerLimits {
     let Some(memory) = memory else { return limits };
     let spare = memory.saturating_sub(limits.cache + PEER);

@@ -102,6 +102,7 @@ async fn make_so(state: &State, desired: &Desired, progress: &dyn Progress) -> R
             }
         }
     };
+    // Whatever it told of its steps, they are up by now.
     watch.up.notify_one();
     let songs = async {
         match early {
