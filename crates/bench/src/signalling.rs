@@ -48,6 +48,8 @@ const SMALL: usize = 160;
 const CALM: Duration = Duration::from_secs(2);
 /// How long a server may take to start, to take everybody in, to let everybody go.
 const SETTLE: Duration = Duration::from_secs(60);
+/// How many of a server's last lines are shown where a measurement fails.
+const LAST_LINES: usize = 20;
 /// Descriptors that are no connection's.
 const OTHER_FILES: u64 = 256;
 
@@ -198,7 +200,27 @@ async fn room(peers: usize, speech: Speech, quick: bool, note: &dyn Fn(&str)) ->
     Ok(rows)
 }
 
-fn start(speech: Speech) -> Result<(Running, SocketAddr)> {
+/// A server that is measured.
+struct Server {
+    running: Running,
+    address: SocketAddr,
+    /// What it wrote to its standard error: its last words belong to the failure that they explain.
+    log: tempfile::NamedTempFile,
+}
+
+impl Server {
+    /// What it has to say about a failure: that it has ended, and its last lines.
+    fn explain(&mut self, failure: anyhow::Error) -> anyhow::Error {
+        let ended =
+            self.running.ended().map_or("it runs still".to_owned(), |code| format!("it ended: {code}"));
+        let log = std::fs::read_to_string(self.log.path()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+        failure.context(format!("the server at {}: {ended}; its last lines:\n{last}", self.address))
+    }
+}
+
+fn start(speech: Speech) -> Result<Server> {
     // Its own address for each run; a port that was free just now.
     let host = Ipv4Addr::new(127, 100 + (std::process::id() % 100) as u8, 200, 1);
     let at = std::net::TcpListener::bind((host, 0))?.local_addr()?;
@@ -211,7 +233,9 @@ fn start(speech: Speech) -> Result<(Running, SocketAddr)> {
         command.args(["--listen", &at.to_string()]);
         command
     };
-    Ok((Running::start(command.stdout(Stdio::null()).stderr(Stdio::null()))?, at))
+    let log = tempfile::Builder::new().prefix("hopcast-bench-").tempfile()?;
+    let running = Running::start(command.stdout(Stdio::null()).stderr(log.reopen()?))?;
+    Ok(Server { running, address: at, log })
 }
 
 /// Connections that are open, and announcements that were read.
@@ -253,8 +277,18 @@ async fn until(server: SocketAddr, what: &str, reached: impl Fn((usize, usize)) 
 }
 
 async fn session(peers: usize, speech: Speech, seconds: f64) -> Result<Session> {
-    let (running, server) = start(speech)?;
-    let process = running.process();
+    let mut server = start(speech)?;
+    let outcome = measure(server.address, server.running.process(), peers, speech, seconds).await;
+    outcome.map_err(|failure| server.explain(failure))
+}
+
+async fn measure(
+    server: SocketAddr,
+    process: Process,
+    peers: usize,
+    speech: Speech,
+    seconds: f64,
+) -> Result<Session> {
     until(server, "the server listens", |_| true).await?;
     let (cpu, private) = (process.cpu_seconds()?, process.private()?);
     let begin = Instant::now();
@@ -302,7 +336,8 @@ async fn others(peers: usize, quick: bool, note: &dyn Fn(&str)) -> Result<Row> {
     let (mut before, mut meanwhile) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
         note(&format!("a room of {SMALL} beside a storm of {peers}: round {round} of {rounds}"));
-        let (_running, server) = start(Speech::Compact)?;
+        let mut running = start(Speech::Compact)?;
+        let server = running.address;
         until(server, "the server listens", |_| true).await?;
         let stop = Arc::new(AtomicBool::new(false));
         let small = thread::spawn({
@@ -321,8 +356,9 @@ async fn others(peers: usize, quick: bool, note: &dyn Fn(&str)) -> Result<Row> {
         }
         .await;
         stop.store(true, Ordering::Relaxed);
-        let asked = small.join().map_err(|_| anyhow::anyhow!("the small room's thread panicked"))??;
-        let (begin, end) = storm?;
+        let asked = small.join().map_err(|_| anyhow::anyhow!("the small room's thread panicked"))?;
+        let (asked, (begin, end)) =
+            asked.and_then(|asked| Ok((asked, storm?))).map_err(|failure| running.explain(failure))?;
         let p99 = |within: &dyn Fn(Instant) -> bool| {
             let all: Vec<f64> =
                 asked.iter().filter(|(at, _)| within(*at)).flat_map(|(_, all)| all).copied().collect();
@@ -355,19 +391,9 @@ fn small_room(server: SocketAddr, stop: &AtomicBool) -> Result<Vec<(Instant, Vec
 async fn churn(quick: bool, note: &dyn Fn(&str)) -> Result<Row> {
     let seconds = if quick { 15.0 } else { 600.0 };
     note(&format!("{seconds} s of churn"));
-    let (running, server) = start(Speech::Compact)?;
-    until(server, "the server listens", |_| true).await?;
-    let begin = Instant::now();
-    let (mut resident, mut rounds) = (Vec::new(), 0);
-    while begin.elapsed().as_secs_f64() < seconds {
-        let load = load::enter(server, ROOM, SMALL, Speech::Compact).await?;
-        rounds += 1;
-        until(server, "everybody is in the room", |(_, announced)| announced >= rounds * SMALL).await?;
-        ask(&load, 0.1, None).await?;
-        resident.push(running.process().resident()? as f64);
-        load.leave().await;
-        until(server, "everybody is gone", |(connections, _)| connections == 0).await?;
-    }
+    let mut server = start(Speech::Compact)?;
+    let outcome = come_and_go(server.address, server.running.process(), seconds).await;
+    let (resident, rounds) = outcome.map_err(|failure| server.explain(failure))?;
     let quarter = resident.len() / 4;
     let middle = |from: usize| {
         crate::median(resident.get(from..from + quarter).unwrap_or_default()).context("too little churn")
@@ -376,4 +402,21 @@ async fn churn(quick: bool, note: &dyn Fn(&str)) -> Result<Row> {
     let size = format!("{SMALL} peers came and went {rounds} times in {seconds} s");
     // What is beyond the noise of an allocator.
     Figures::new("signalling.churn", size, "% grown", vec![grown.max(0.0)]).row(Target::AtMost(1.0))
+}
+
+/// The server's resident memory each time when everybody was there, and how often that was.
+async fn come_and_go(server: SocketAddr, process: Process, seconds: f64) -> Result<(Vec<f64>, usize)> {
+    until(server, "the server listens", |_| true).await?;
+    let begin = Instant::now();
+    let (mut resident, mut rounds) = (Vec::new(), 0);
+    while begin.elapsed().as_secs_f64() < seconds {
+        let load = load::enter(server, ROOM, SMALL, Speech::Compact).await?;
+        rounds += 1;
+        until(server, "everybody is in the room", |(_, announced)| announced >= rounds * SMALL).await?;
+        ask(&load, 0.1, None).await?;
+        resident.push(process.resident()? as f64);
+        load.leave().await;
+        until(server, "everybody is gone", |(connections, _)| connections == 0).await?;
+    }
+    Ok((resident, rounds))
 }

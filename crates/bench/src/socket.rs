@@ -69,10 +69,12 @@ pub(crate) async fn open(address: SocketAddr, request: &str) -> Result<(TcpStrea
     let mut stream =
         socket.connect(address).await.with_context(|| format!("failed to connect to {address}"))?;
     stream.set_nodelay(true)?;
-    stream.write_all(request.as_bytes()).await?;
+    stream.write_all(request.as_bytes()).await.with_context(|| format!("{address} takes no request"))?;
     let mut head = Vec::with_capacity(256);
     let end = loop {
-        ensure!(stream.read_buf(&mut head).await? > 0, "{address} closed instead of upgrading");
+        let more =
+            stream.read_buf(&mut head).await.with_context(|| format!("{address} answers no upgrade"))?;
+        ensure!(more > 0, "{address} closed instead of upgrading");
         if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
             break end + 4;
         }

@@ -140,7 +140,7 @@ pub(super) async fn enter(server: SocketAddr, room: &str, peers: usize, speech: 
 /// A short message: the socket's buffer always takes it.
 fn send(stream: &TcpStream, text: &[u8]) -> Result<()> {
     let wire = frame(text);
-    let written = stream.try_write(&wire)?;
+    let written = stream.try_write(&wire).context("the server takes no message")?;
     ensure!(written == wire.len(), "the server does not read");
     Ok(())
 }
@@ -171,7 +171,7 @@ async fn read(
             let count = match stream.try_read(&mut buffer[kept..]) {
                 Ok(count) => count,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(true),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(anyhow!(error).context("the server sends nothing more")),
             };
             let filled = &buffer[..kept + count];
             let mut at = 0;
