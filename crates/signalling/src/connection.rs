@@ -6,13 +6,14 @@
 
 use std::{io::IoSlice, time::Duration};
 
-use fastwebsockets::{OpCode, Role, WebSocketError, WebSocketRead};
+use fastwebsockets::{OpCode, WebSocketError};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     time::timeout,
 };
 
 use crate::{
+    burst::{ReadError, Source},
     frame::{CLOSE_NORMAL, CLOSE_NOT_UTF8, CLOSE_PROTOCOL, CLOSE_TOO_LARGE, CONTROL_BYTES, Frame},
     outbox::{Outbox, Taken},
 };
@@ -64,7 +65,7 @@ pub enum Ended {
 /// Serves one connection until it ends. The handler is dropped as soon as nothing more will be read, before what is
 /// queued has been written.
 pub async fn serve<R, W, H>(
-    mut read: R,
+    read: R,
     mut write: W,
     outbox: &Outbox,
     handler: H,
@@ -75,15 +76,11 @@ where
     W: AsyncWrite + Unpin,
     H: Handler,
 {
+    let mut source = Source::new(read);
     let (ended, clean) = {
-        let (mut frames, _) =
-            fastwebsockets::after_handshake_split(&mut read, tokio::io::sink(), Role::Server);
-        frames.set_auto_close(false);
-        frames.set_auto_pong(false);
-        frames.set_max_message_size(limits.message + 1); // what is as long as this is refused, too
         let reading = async {
             let mut handler = handler;
-            let (ended, last) = read_loop(&mut frames, outbox, &mut handler, limits.message).await;
+            let (ended, last) = read_loop(&mut source, outbox, &mut handler, limits.message).await;
             drop(handler);
             outbox.finish(last);
             ended
@@ -99,14 +96,15 @@ where
     // Dropping a socket that has unread bytes resets the connection, and the last frames with it: read them away, until
     // the other end has closed too.
     if clean && ended != Ended::Closed {
-        let _ = timeout(limits.linger, tokio::io::copy(&mut read, &mut tokio::io::sink())).await;
+        let _ =
+            timeout(limits.linger, tokio::io::copy(&mut source.into_inner(), &mut tokio::io::sink())).await;
     }
     ended
 }
 
 /// Reads until the connection ends; returns why, and the close frame to answer with.
 async fn read_loop<R, H>(
-    read: &mut WebSocketRead<R>,
+    source: &mut Source<R>,
     outbox: &Outbox,
     handler: &mut H,
     bound: usize,
@@ -116,63 +114,96 @@ where
     H: Handler,
 {
     let mut partial: Option<Partial> = None;
-    let protocol = |why: &str| (Ended::Protocol, Some(Frame::close(CLOSE_PROTOCOL, why)));
-    loop {
-        let frame = match read.read_frame(&mut |_| std::future::ready(Ok::<_, WebSocketError>(()))).await {
-            Ok(frame) => frame,
-            Err(WebSocketError::FrameTooLarge) => {
-                handler.too_large();
-                return (Ended::TooLarge, Some(Frame::close(CLOSE_TOO_LARGE, "message too large")));
+    while let Ok(true) = source.begun().await {
+        let mut burst = source.burst(bound + 1); // what is as long as this is refused, too
+        loop {
+            let (frame, last) = match burst.next().await {
+                Ok(next) => next,
+                Err(error) => return unreadable(&error, handler),
+            };
+            if let Some(end) = take(&frame, &mut partial, outbox, handler, bound) {
+                return end;
             }
-            Err(WebSocketError::InvalidUTF8) => {
-                return (Ended::Protocol, Some(Frame::close(CLOSE_NOT_UTF8, "not UTF-8")));
+            if outbox.is_ending() {
+                return (Ended::Here, None);
             }
-            Err(WebSocketError::IoError(_) | WebSocketError::UnexpectedEOF) => return (Ended::Closed, None),
-            Err(error) => return protocol(&error.to_string()),
-        };
-        if !(frame.fin && matches!(frame.opcode, OpCode::Text | OpCode::Binary)) {
-            handler.alive();
-        }
-        match frame.opcode {
-            OpCode::Ping => {
-                if outbox.push(Frame::pong(&frame.payload)).is_err() {
-                    outbox.abort();
-                    return (Ended::Here, None);
-                }
-            }
-            OpCode::Pong if frame.payload.len() > CONTROL_BYTES => return protocol("pong too long"),
-            OpCode::Pong => {}
-            OpCode::Close => return answer_to_close(&frame.payload),
-            OpCode::Text | OpCode::Binary if partial.is_some() => {
-                return protocol("message inside a message");
-            }
-            OpCode::Text | OpCode::Binary if frame.fin => {
-                handler.message(&frame.payload, frame.opcode == OpCode::Text);
-            }
-            OpCode::Continuation if partial.is_none() => return protocol("continuation of nothing"),
-            OpCode::Text | OpCode::Binary | OpCode::Continuation => {
-                let part = partial.get_or_insert_with(|| Partial::new(frame.opcode == OpCode::Text));
-                match part.add(&frame.payload, frame.fin, bound) {
-                    Ok(()) => {}
-                    Err(CLOSE_TOO_LARGE) => {
-                        handler.too_large();
-                        return (Ended::TooLarge, Some(Frame::close(CLOSE_TOO_LARGE, "message too large")));
-                    }
-                    Err(code) => return (Ended::Protocol, Some(Frame::close(code, "not UTF-8"))),
-                }
-                if frame.fin {
-                    handler.message(&part.bytes, part.text);
-                    partial = None;
-                }
+            // A burst in one read must not keep this thread, nor fill the own outbox faster than it is written.
+            tokio::task::consume_budget().await;
+            outbox.half_empty().await;
+            if last {
+                break;
             }
         }
-        if outbox.is_ending() {
-            return (Ended::Here, None);
-        }
-        // A burst in one read must not keep this thread, nor fill the own outbox faster than it is written.
-        tokio::task::consume_budget().await;
-        outbox.half_empty().await;
     }
+    (Ended::Closed, None)
+}
+
+fn protocol(why: &str) -> (Ended, Option<Frame>) {
+    (Ended::Protocol, Some(Frame::close(CLOSE_PROTOCOL, why)))
+}
+
+/// What a frame that cannot be read ends the connection with.
+fn unreadable<H: Handler>(error: &ReadError, handler: &mut H) -> (Ended, Option<Frame>) {
+    match error {
+        ReadError::WebSocket(WebSocketError::FrameTooLarge) => too_large(handler),
+        ReadError::WebSocket(WebSocketError::InvalidUTF8) => {
+            (Ended::Protocol, Some(Frame::close(CLOSE_NOT_UTF8, "not UTF-8")))
+        }
+        ReadError::WebSocket(WebSocketError::IoError(_) | WebSocketError::UnexpectedEOF) => {
+            (Ended::Closed, None)
+        }
+        ReadError::WebSocket(error) => protocol(&error.to_string()),
+        ReadError::Unmasked => protocol("a client's frame without a mask"),
+    }
+}
+
+fn too_large<H: Handler>(handler: &mut H) -> (Ended, Option<Frame>) {
+    handler.too_large();
+    (Ended::TooLarge, Some(Frame::close(CLOSE_TOO_LARGE, "message too large")))
+}
+
+/// Does what a frame asks for; how the connection ends, if it does by it.
+fn take<H: Handler>(
+    frame: &fastwebsockets::Frame<'_>,
+    partial: &mut Option<Partial>,
+    outbox: &Outbox,
+    handler: &mut H,
+    bound: usize,
+) -> Option<(Ended, Option<Frame>)> {
+    if !(frame.fin && matches!(frame.opcode, OpCode::Text | OpCode::Binary)) {
+        handler.alive();
+    }
+    match frame.opcode {
+        OpCode::Ping => {
+            if outbox.push(Frame::pong(&frame.payload)).is_err() {
+                outbox.abort();
+                return Some((Ended::Here, None));
+            }
+        }
+        OpCode::Pong if frame.payload.len() > CONTROL_BYTES => return Some(protocol("pong too long")),
+        OpCode::Pong => {}
+        OpCode::Close => return Some(answer_to_close(&frame.payload)),
+        OpCode::Text | OpCode::Binary if partial.is_some() => {
+            return Some(protocol("message inside a message"));
+        }
+        OpCode::Text | OpCode::Binary if frame.fin => {
+            handler.message(&frame.payload, frame.opcode == OpCode::Text);
+        }
+        OpCode::Continuation if partial.is_none() => return Some(protocol("continuation of nothing")),
+        OpCode::Text | OpCode::Binary | OpCode::Continuation => {
+            let part = partial.get_or_insert_with(|| Partial::new(frame.opcode == OpCode::Text));
+            match part.add(&frame.payload, frame.fin, bound) {
+                Ok(()) => {}
+                Err(CLOSE_TOO_LARGE) => return Some(too_large(handler)),
+                Err(code) => return Some((Ended::Protocol, Some(Frame::close(code, "not UTF-8")))),
+            }
+            if frame.fin {
+                handler.message(&part.bytes, part.text);
+                *partial = None;
+            }
+        }
+    }
+    None
 }
 
 /// A message in fragments (RFC 6455 5.4), checked as it grows.
@@ -207,7 +238,6 @@ impl Partial {
 
 /// RFC 6455 5.5.1 and 7.4: what answers the other end's close frame.
 fn answer_to_close(payload: &[u8]) -> (Ended, Option<Frame>) {
-    let protocol = |why: &str| (Ended::Protocol, Some(Frame::close(CLOSE_PROTOCOL, why)));
     if payload.len() > CONTROL_BYTES {
         return protocol("close too long");
     }

@@ -1,7 +1,7 @@
 //! The signalling server: who is here, and the shortest way between them.
 //!
 //! - [`core`]: one room as a machine without I/O.
-//! - [`frame`], [`outbox`], [`connection`]: WebSocket frames, what waits for a client, one client.
+//! - [`frame`], [`outbox`], `burst`, [`connection`]: WebSocket frames, what waits for a client, what comes from it, one client.
 //! - [`hub`]: all rooms, each behind its own lock; who may enter; [`events`] and [`metrics`] of what happens there.
 //! - [`server`], [`listener`], `patient`: sockets, signals, the drain, readers that take nothing. [`door`]: the way in for players.
 //! - [`config`], [`args`], [`error`], [`taken`]: what is read and checked before anything is bound.
@@ -10,6 +10,7 @@
 
 mod api;
 pub mod args;
+mod burst;
 pub mod config;
 pub mod connection;
 pub mod core;
