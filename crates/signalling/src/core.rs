@@ -16,6 +16,7 @@ mod output;
 mod parse;
 mod room;
 mod routes;
+mod untold;
 mod view;
 
 pub use lost::MEND_EVERY;

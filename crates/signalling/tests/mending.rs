@@ -227,6 +227,30 @@ fn thousands_that_leave_at_once_cost_a_few_paths_for_each_who_stays() {
 }
 
 #[test]
+fn when_many_leave_at_once_only_who_stays_is_told_of_the_ended_routes() {
+    // 100 requesters at one end of a line of 400: more than 30,000 to be told when it breaks.
+    let mut bare = Bare::new(400, (0..399).map(|n| (n, n + 1)), Dialect::Hopcast);
+    for n in 0..100 {
+        bare.say(n, &json!({"type": "request_path", "target": "p399"}));
+    }
+    bare.sent();
+    for relay in 200..399 {
+        bare.leave(relay);
+    }
+    let is_down = |message: &Value| message["type"] == "route_down";
+    assert!(!bare.sent().iter().any(|(_, message)| is_down(message)), "they wait");
+    assert!(bare.room.is_mending());
+    bare.pass(MEND_EVERY, 400);
+    let mut told: Vec<_> = bare.sent().into_iter().filter(|(_, message)| is_down(message)).collect();
+    assert!(told.iter().all(|&(n, _)| n < 200 || n == 399));
+    // p0 to p199 are on the routes of all requesters before them, p399 on all.
+    assert_eq!(told.len(), (0..100).map(|n| 200 - n + 1).sum::<usize>());
+    told.sort_by_key(|(n, message)| (*n, message.to_string()));
+    told.dedup();
+    assert_eq!(told.len(), (0..100).map(|n| 200 - n + 1).sum::<usize>(), "once each");
+}
+
+#[test]
 fn one_round_is_bounded_and_the_next_goes_on() {
     // A long line that breaks is the worst: a search looks at all of it. 1,200 requesters at one end of 800 hops.
     let (requesters, line) = (1200_u64, 800_u64);

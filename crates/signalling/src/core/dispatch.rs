@@ -12,7 +12,7 @@ use super::{
     output::{Dialect, Event, Outputs, PathEvent, RouteDownEvent, Tally},
     parse::Fault,
     room::Member,
-    routes::Asked,
+    routes::{Asked, Route},
 };
 use crate::frame::Frame;
 
@@ -42,9 +42,15 @@ impl Room {
         Ok(())
     }
 
-    /// Finds anew what was lost, as much as one round may cost, and tells everyone. Returns when to call again; `None`:
-    /// nothing waits.
+    /// Tells of ended routes what was to be told later, finds anew what was lost, as much as one round may cost, and tells
+    /// everyone. Returns when to call again; `None`: nothing waits.
     pub fn mend(&mut self, now: Duration, out: &mut Outputs) -> Option<Duration> {
+        let untold = self.tell_untold(now, out);
+        let unmended = self.mend_lost(now, out);
+        untold.into_iter().chain(unmended).min()
+    }
+
+    fn mend_lost(&mut self, now: Duration, out: &mut Outputs) -> Option<Duration> {
         if self.lost.is_empty() {
             return None;
         }
@@ -212,26 +218,29 @@ impl Room {
 
     /// Tells the members of routes that have been forgotten.
     pub(super) fn tell_gone(&mut self, out: &mut Outputs) {
-        for route in std::mem::take(&mut self.gone) {
-            if !route.told {
-                continue; // only clients of the original were on it: they know no routes
-            }
-            let frame = Frame::json(&ServerMessage::RouteDown { route: route.id.clone() });
-            for &node in route.path.iter() {
-                if let Some(member) = self.member(node)
-                    && member.dialect == Dialect::Hopcast
-                {
-                    out.send(member.connection, frame.clone());
-                }
-            }
-            out.tally.push(Tally::RouteDown);
-            out.event(|| {
-                Event::RouteDown(RouteDownEvent { route: route.id.clone(), room: self.name.clone() })
-            });
-        }
+        let mut gone = std::mem::take(&mut self.gone);
+        gone.drain(..).for_each(|route| self.tell_down(route, out));
+        self.gone = gone;
     }
 
-    /// What was lost is to be found anew, for requesters that are still here. Then tells its members.
+    fn tell_down(&self, route: Route, out: &mut Outputs) {
+        if !route.told {
+            return; // only clients of the original were on it: they know no routes
+        }
+        let frame = Frame::json(&ServerMessage::RouteDown { route: route.id.clone() });
+        for &node in route.path.iter() {
+            if let Some(member) = self.member(node)
+                && member.dialect == Dialect::Hopcast
+            {
+                out.send(member.connection, frame.clone());
+            }
+        }
+        out.tally.push(Tally::RouteDown);
+        out.event(|| Event::RouteDown(RouteDownEvent { route: route.id, room: self.name.clone() }));
+    }
+
+    /// What was lost is to be found anew, for requesters that are still here. Its members are told, now or where they are
+    /// many by [`Room::mend`].
     pub(super) fn lose(&mut self, out: &mut Outputs) {
         for route in &self.gone {
             if let Some(member) = self.members.get(route.path[0].index()).copied().flatten() {
@@ -239,7 +248,19 @@ impl Room {
                 self.lost.push((member.connection, route.quest.clone()), former);
             }
         }
-        self.tell_gone(out);
+        if !self.untold.take(&mut self.gone) {
+            self.tell_gone(out);
+        }
+    }
+
+    /// Tells of routes that were to be told of later; how long it is until then.
+    fn tell_untold(&mut self, now: Duration, out: &mut Outputs) -> Option<Duration> {
+        let wait = self.untold.wait(now)?;
+        if wait.is_zero() {
+            self.untold.drain().for_each(|route| self.tell_down(route, out));
+            return None;
+        }
+        Some(wait)
     }
 }
 

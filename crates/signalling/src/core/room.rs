@@ -1,7 +1,7 @@
 //! The room's state, and what each input does to it.
 //!
 //! A peer's place is its number in the routing graph; [`Member`] is its connection. Order within one call: the graph
-//! changes, routes over what went are ended and told, then the call's own answer. Whoever calls then calls
+//! changes, routes over what went are ended and told (where that is much, later: [`untold`](super::untold)), then the call's own answer. Whoever calls then calls
 //! [`Room::mend`], which finds other ways for those routes.
 
 use std::{
@@ -22,6 +22,7 @@ use super::{
     output::{ConnectionId, Cut, Dialect, Event, LinkEvent, Output, Outputs, PeerEvent, Tally},
     parse::{self, Fault},
     routes::{Epoch, Route, Routes},
+    untold::Untold,
 };
 use crate::{
     config::RoomSeed,
@@ -65,6 +66,7 @@ pub struct Room {
     pub(super) holdings: Holdings,
     pub(super) routes: Routes,
     pub(super) lost: Lost,
+    pub(super) untold: Untold,
     pub(super) epoch: Arc<Epoch>,
     /// Memory for one call at a time.
     changes: Changes,
@@ -89,6 +91,7 @@ impl Room {
             holdings: Holdings::default(),
             routes: Routes::default(),
             lost: Lost::default(),
+            untold: Untold::default(),
             epoch,
             changes: Changes::new(),
             gone: Vec::new(),
@@ -117,7 +120,7 @@ impl Room {
 
     /// Whether [`Room::mend`] has something to do, now or later.
     pub fn is_mending(&self) -> bool {
-        !self.lost.is_empty()
+        !(self.lost.is_empty() && self.untold.is_empty())
     }
 
     /// Whether it can be forgotten: nobody is here, and no file names it.

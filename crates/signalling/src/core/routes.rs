@@ -14,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use hashbrown::HashSet;
 use hopcast_protocol::{
     RouteId,
     limits::{ROUTE_IDLE, ROUTE_TABLE},
@@ -27,6 +26,8 @@ use super::lost::Quest;
 pub(super) const HOPS: usize = 1 << 20;
 /// Paths that are remembered for a requester that speaks the original's protocol.
 pub(super) const LASTING: usize = 8;
+/// Places for routes that a peer on a first route gets.
+const FEW: usize = 4;
 /// Most routes that one call ends because nobody used them; the next call goes on.
 const IDLE_BATCH: usize = 1024;
 
@@ -107,8 +108,9 @@ pub(super) struct Asked {
 pub(super) struct Routes {
     by_number: hashbrown::HashMap<u64, Route>,
     by_path: HashMap<Arc<[NodeId]>, u64>,
-    /// By peer: the numbers of the routes that it is on. The numbers are this server's own, so a fast hash will do.
-    through: Vec<HashSet<u64>>,
+    /// By peer: the numbers of the routes that it is on, and of some that are no more: those are left out when it is looked
+    /// at, and thrown out before it grows.
+    through: Vec<Vec<u64>>,
     /// By requester: its routes, oldest use first.
     own: HashMap<NodeId, BTreeMap<Stamp, u64>>,
     /// Over all requesters: those that end by themselves.
@@ -163,9 +165,15 @@ impl Routes {
             let path: Arc<[NodeId]> = path.into();
             for node in path.iter() {
                 if self.through.len() <= node.index() {
-                    self.through.resize_with(node.index() + 1, HashSet::new);
+                    self.through.resize_with(node.index() + 1, Vec::new);
                 }
-                self.through[node.index()].insert(number);
+                let through = &mut self.through[node.index()];
+                if through.len() == through.capacity() {
+                    through.retain(|number| self.by_number.contains_key(number));
+                    // Half of it is free afterwards, so that the next look over all of it is as far away.
+                    through.reserve(through.len().max(FEW));
+                }
+                through.push(number);
             }
             self.by_path.insert(path.clone(), number);
             self.clock += 1;
@@ -241,9 +249,6 @@ impl Routes {
         self.by_path.remove(&route.path);
         self.order(route.lasting).remove(&route.stamp);
         self.hops -= route.weight();
-        for node in route.path.iter() {
-            self.through[node.index()].remove(&number);
-        }
         if let Some(own) = self.own.get_mut(&route.path[0]) {
             own.remove(&route.stamp);
             if own.is_empty() {
@@ -258,12 +263,12 @@ impl Routes {
         let (Some(at_a), Some(at_b)) = (self.through.get(a.index()), self.through.get(b.index())) else {
             return;
         };
-        let (few, many) = if at_a.len() <= at_b.len() { (at_a, at_b) } else { (at_b, at_a) };
+        let few = if at_a.len() <= at_b.len() { at_a } else { at_b };
         let over = |path: &[NodeId]| path.windows(2).any(|hop| hop == [a, b] || hop == [b, a]);
         let mut gone: Vec<u64> = few
             .iter()
             .copied()
-            .filter(|number| many.contains(number) && over(&self.by_number[number].path))
+            .filter(|number| self.by_number.get(number).is_some_and(|route| over(&route.path)))
             .collect();
         gone.sort_unstable();
         out.extend(gone.into_iter().filter_map(|number| self.remove(number)));
@@ -271,11 +276,10 @@ impl Routes {
 
     /// Forgets the routes through a peer.
     pub(super) fn remove_peer(&mut self, peer: NodeId, out: &mut Vec<Route>) {
-        let Some(through) = self.through.get(peer.index()) else { return };
-        let mut gone: Vec<u64> = through.iter().copied().collect();
+        let Some(through) = self.through.get_mut(peer.index()) else { return };
+        let mut gone = std::mem::take(through); // nothing is left: the number may be given to another peer
         gone.sort_unstable();
         out.extend(gone.into_iter().filter_map(|number| self.remove(number)));
-        self.through[peer.index()] = HashSet::new(); // the number may be given to another peer
     }
 
     /// How many there are.
