@@ -22,11 +22,11 @@ use crate::{
     emulation,
     link::{HopError, Link},
     routes::Route,
-    upstream::UpstreamBody,
+    upstream::{BUFFER, UpstreamBody},
 };
 
 /// Bytes handed to the socket at a time.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = BUFFER;
 
 enum Kind {
     Bytes(Bytes),

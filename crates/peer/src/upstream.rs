@@ -26,8 +26,10 @@ use crate::{
     node::Node,
 };
 
-/// hyper's buffer for one connection: the one buffer of a transfer.
-pub(crate) const BUFFER: usize = 64 * 1024;
+/// hyper's buffer for one connection: the one buffer of a transfer, so also the longest write. What the kernel sends as one
+/// packet to its own loopback (MTU 65,536, less 52 bytes of heads and timestamps) or hands to an Ethernet card to cut (45 times
+/// 1,448 bytes): 64 KiB would go as a whole packet and a rest of a few bytes, each with its own way through the kernel.
+pub(crate) const BUFFER: usize = 45 * 1448;
 
 /// What a neighbour answered.
 #[derive(Debug)]
