@@ -3,7 +3,13 @@
 //! It needs no topology file and no state directory. An `up` that was killed may still have requests under way in the
 //! engine, so what is there is listed again until nothing is.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -12,7 +18,7 @@ use super::{
     files::Files,
     labels::Role,
     nodes,
-    present::{Container, Leaving, Life, Present},
+    present::{Container, Leaving, Life, Network, Present, Volume},
 };
 use crate::{DestroyOptions, Destroyed, Error, Progress, State, Step, error::Doing as _, state::Lock};
 
@@ -108,40 +114,142 @@ impl Round<'_> {
             (Leaving::of(container), in_order.then_some(DATABASE))
         });
         let mut todo: Vec<_> = todo.collect();
-        // What takes longest begins first.
-        todo.sort_by_key(|(_, in_order)| in_order.is_none());
-        let remove = |(container, in_order): (Leaving, Option<i32>)| async move {
-            nodes::remove(self.engine, &container, in_order).await
+        let emptying = Emptying::new(self, present, &ours);
+        // What takes longest begins first; then what empties a small network, which is removed while the large one empties.
+        todo.sort_by_cached_key(|(container, in_order)| (in_order.is_none(), emptying.smallest(container)));
+        let remove = |(container, in_order): (Leaving, Option<i32>)| {
+            let emptying = &emptying;
+            async move {
+                nodes::remove(self.engine, &container, in_order).await?;
+                emptying.without(&container.id).await;
+                Ok(())
+            }
         };
-        nodes::each(todo, remove, |count| self.progress.step(Step::Removed, count, total)).await?;
+        let removed =
+            nodes::each(todo, remove, |count| self.progress.step(Step::Removed, count, total)).await;
+        if removed.is_ok() {
+            emptying.rest().await;
+        }
+        let Outcome { removed: objects, miscounted, stuck } = emptying.outcome();
+        let mut count = ours.len() + objects.len();
+        done.networks.extend(objects);
+        removed?;
         for container in &ours {
             if container.label.role != Some(Role::Helper) && !done.stopped.contains(&container.name) {
                 done.stopped.push(container.name.clone());
             }
         }
-        let mut count = ours.len();
-        let (mut stuck, mut miscounted) = (None, Vec::new());
-        for network in present.networks.iter().filter(|network| network.label.is_of(mesh)) {
-            match nodes::remove_network(self.engine, &network.name, &network.id).await {
-                Ok(true) => done.networks.push(network.name.clone()),
-                // Its containers may have left the engine's lists a moment before their endpoints left its books.
-                Ok(false) => {
-                    miscounted.push(network.name.clone());
-                    count += usize::from(Instant::now() < self.patience);
-                    continue;
-                }
-                // The others go, whatever becomes of this one.
-                Err(error) => stuck = stuck.or(Some(error)),
-            }
-            count += 1;
-        }
+        // Its containers may have left the engine's lists a moment before their endpoints left its books.
+        count += if Instant::now() < self.patience { miscounted.len() } else { 0 };
         done.stuck = miscounted;
-        let volumes = present.volumes.iter().filter(|volume| volume.label.is_of(mesh));
-        for volume in volumes.filter(|_| !self.options.keep_data) {
-            nodes::remove_volume(self.engine, &volume.name).await?;
-            done.networks.push(volume.name.clone());
-            count += 1;
-        }
         stuck.map_or(Ok(count), Err)
+    }
+}
+
+/// Networks and volumes, each of which goes as soon as nobody uses it.
+struct Emptying<'a> {
+    round: &'a Round<'a>,
+    containers: &'a [&'a Container],
+    objects: Vec<(Object<'a>, AtomicUsize)>,
+    outcome: Mutex<Outcome>,
+}
+
+/// What was removed, and what could not be.
+#[derive(Default)]
+struct Outcome {
+    removed: Vec<String>,
+    /// Networks that the engine thinks are in use and are not.
+    miscounted: Vec<String>,
+    stuck: Option<Error>,
+}
+
+enum Object<'a> {
+    Network(&'a Network),
+    Volume(&'a Volume),
+}
+
+impl Object<'_> {
+    fn is_used_by(&self, container: &Container) -> bool {
+        match self {
+            Self::Network(network) => container.networks.contains(&network.name),
+            // Which of them has which is not in the engine's list.
+            Self::Volume(_) => container.label.role == Some(Role::Database),
+        }
+    }
+}
+
+impl<'a> Emptying<'a> {
+    fn new(round: &'a Round<'_>, present: &'a Present, containers: &'a [&'a Container]) -> Self {
+        let mesh = round.state.mesh();
+        let networks = present.networks.iter().filter(|network| network.label.is_of(mesh));
+        let volumes = present.volumes.iter().filter(|volume| volume.label.is_of(mesh));
+        let volumes = volumes.filter(|_| !round.options.keep_data);
+        let objects = networks.map(Object::Network).chain(volumes.map(Object::Volume));
+        let counted = objects.map(|object| {
+            let users = containers.iter().filter(|container| object.is_used_by(container)).count();
+            (object, AtomicUsize::new(users))
+        });
+        Self { round, containers, objects: counted.collect(), outcome: Mutex::default() }
+    }
+
+    /// How many containers there are in the smallest of its networks.
+    fn smallest(&self, container: &Leaving) -> usize {
+        let sizes = self.objects.iter().filter_map(|(object, users)| match object {
+            Object::Network(network) if container.networks.contains(&network.name) => {
+                Some(users.load(Ordering::Relaxed))
+            }
+            _ => None,
+        });
+        sizes.min().unwrap_or(usize::MAX)
+    }
+
+    /// A container is gone: whatever it was the last user of goes, too.
+    async fn without(&self, id: &str) {
+        let Some(container) = self.containers.iter().find(|container| container.id == id) else { return };
+        for (object, users) in &self.objects {
+            if object.is_used_by(container) && users.fetch_sub(1, Ordering::Relaxed) == 1 {
+                self.remove(object).await;
+            }
+        }
+    }
+
+    /// What no container used.
+    async fn rest(&self) {
+        let unused = self
+            .objects
+            .iter()
+            .filter(|(object, _)| !self.containers.iter().any(|container| object.is_used_by(container)));
+        for (object, _) in unused {
+            self.remove(object).await;
+        }
+    }
+
+    async fn remove(&self, object: &Object<'_>) {
+        let engine = self.round.engine;
+        let (name, removed) = match object {
+            Object::Network(network) => {
+                (&network.name, nodes::remove_network(engine, &network.name, &network.id).await)
+            }
+            Object::Volume(volume) => {
+                (&volume.name, nodes::remove_volume(engine, &volume.name).await.map(|()| true))
+            }
+        };
+        let mut outcome = self.lock();
+        match removed {
+            Ok(true) => outcome.removed.push(name.clone()),
+            Ok(false) => outcome.miscounted.push(name.clone()),
+            // The others go, whatever becomes of this one.
+            Err(error) => {
+                outcome.stuck.get_or_insert(error);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outcome(&self) -> Outcome {
+        std::mem::take(&mut self.lock())
     }
 }
