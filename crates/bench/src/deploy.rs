@@ -1,10 +1,11 @@
 //! `hopcast bench deploy`: `up` and `down` on Docker beside the engine's own floor.
 //!
-//! The floor: for each peer of the plan a bare create and start of a container of the same image with the same caps, on one
-//! network of its own, and nothing else; then their removal. So many requests are under way at a time as one says. The two
+//! The floor: for each peer of the plan a bare create, connect and start of a container of the same image with the same caps, in
+//! as many networks as the peer is in, and nothing else; then their removal. So many requests are under way at a time as one says. The two
 //! are measured in turn. The databases and the images are not part of the comparison: images are made before, a first `up`
 //! brings up the whole mesh, the peers' containers are removed, and the `up` that counts makes them anew, from before the
-//! first container until every peer is connected. Of `down` everything counts, the databases too.
+//! first container until every peer is connected. Before the `down` that counts the databases' containers are removed; all else
+//! that `down` does counts, networks and volumes too.
 //!
 //! Everything that this makes carries the label `io.hopcast.bench` or is the mesh's, and is removed at the end, also after a
 //! failure or a signal.
@@ -137,7 +138,7 @@ async fn measure(floor: &Floor, ours: &mut Ours, options: Options, note: &dyn Fn
         }
         note(&format!("round {round} of {rounds}: hopcast up, the whole mesh"));
         whole.push(ours.up().await?.whole);
-        floor.remove_peers().await?;
+        floor.remove_role("peer").await?;
         note(&format!("round {round} of {rounds}: hopcast up, the peers"));
         let before = Snapshot::take();
         let up = ours.up().await?;
@@ -145,6 +146,7 @@ async fn measure(floor: &Floor, ours: &mut Ours, options: Options, note: &dyn Fn
         mesh.up_all.push(up.connected);
         started.push(up.started);
         note(&format!("round {round} of {rounds}: hopcast down"));
+        floor.remove_role("database").await?;
         mesh.down_all.push(ours.down().await?);
     }
     let middle = |all: &[f64]| median(all).context("at least one round is needed");

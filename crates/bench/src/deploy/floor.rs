@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use bollard::{
     Docker,
     errors::Error,
-    models::{ContainerCreateBody, HostConfig, NetworkCreateRequest},
+    models::{ContainerCreateBody, HostConfig, NetworkConnectRequest, NetworkCreateRequest},
     query_parameters::{
         CreateContainerOptionsBuilder, InspectNetworkOptions, ListContainersOptionsBuilder,
         ListNetworksOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
@@ -37,7 +37,7 @@ pub(super) struct Floor {
     in_flight: usize,
     stop: Stop,
     id: String,
-    /// Rounds: a network of its own each, since one may not go.
+    /// Rounds: networks of its own each, since one may not go.
     round: Cell<usize>,
 }
 
@@ -97,20 +97,32 @@ impl Floor {
     pub(super) async fn up(&self) -> Result<f64> {
         self.round.set(self.round.get() + 1);
         let network = format!("hopcast-bench-{}-{}", self.id, self.round.get());
+        let further: Vec<_> =
+            (1..=self.plan.networks.len()).map(|at| format!("{network}-net-{at}")).collect();
         let begin = Instant::now();
-        let request = NetworkCreateRequest {
-            name: network.clone(),
-            driver: Some("bridge".to_owned()),
-            labels: Some(self.labels()),
-            ..NetworkCreateRequest::default()
-        };
-        self.docker.create_network(request).await.context("failed to create the bench's network")?;
+        for name in std::iter::once(&network).chain(&further) {
+            let request = NetworkCreateRequest {
+                name: name.clone(),
+                driver: Some("bridge".to_owned()),
+                labels: Some(self.labels()),
+                ..NetworkCreateRequest::default()
+            };
+            self.docker.create_network(request).await.context("failed to create the bench's networks")?;
+        }
         self.each(1..=self.plan.peers, |number| {
             let (name, body) = (format!("{network}-{number}"), self.body(&network, number));
+            let members = further.iter().zip(&self.plan.networks);
+            let in_further = members.filter(move |(_, members)| members.contains(&number));
             async move {
                 let options = CreateContainerOptionsBuilder::new().name(&name).build();
                 let id = self.docker.create_container(Some(options), body).await;
                 let id = id.with_context(|| format!("failed to create container {name}"))?.id;
+                for (network, _) in in_further {
+                    let request =
+                        NetworkConnectRequest { container: id.clone(), ..NetworkConnectRequest::default() };
+                    let connected = self.docker.connect_network(network, request).await;
+                    connected.with_context(|| format!("failed to connect {name} to {network}"))?;
+                }
                 let started = self.docker.start_container(&id, None::<StartContainerOptions>).await;
                 started.with_context(|| format!("failed to start container {name}"))
             }
@@ -160,9 +172,9 @@ impl Floor {
         Ok(begin.elapsed().as_secs_f64())
     }
 
-    /// Removes the mesh's peers, and nothing else of it.
-    pub(super) async fn remove_peers(&self) -> Result<()> {
-        let filters = [format!("{MESH}={}", self.plan.mesh), "io.hopcast.role=peer".to_owned()];
+    /// Removes the mesh's containers of one role, and nothing else of it.
+    pub(super) async fn remove_role(&self, role: &str) -> Result<()> {
+        let filters = [format!("{MESH}={}", self.plan.mesh), format!("io.hopcast.role={role}")];
         let filters = HashMap::from([("label", filters.to_vec())]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let listed =

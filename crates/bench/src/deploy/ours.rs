@@ -1,6 +1,7 @@
 //! hopcast's side: the real program, as a process, on the given topology.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Read as _, Seek as _, SeekFrom},
     os::unix::fs::PermissionsExt as _,
@@ -30,6 +31,8 @@ const WIND_UP: Duration = Duration::from_secs(150);
 pub(super) struct Plan {
     pub(super) mesh: String,
     pub(super) peers: usize,
+    /// Beside the one that all peers share: who is in each further network, by number from 1.
+    pub(super) networks: Vec<Vec<usize>>,
     pub(super) image: String,
     pub(super) memory: i64,
     pub(super) nano_cpus: i64,
@@ -163,10 +166,20 @@ fn read_plan(plan: &Value) -> Result<Plan> {
         )
     };
     let limits = &plan["limits"];
+    let peers = plan["peers"].as_array().context("the plan has no `peers`")?;
+    // An edge database and its peers share a network.
+    let mut networks: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (at, peer) in peers.iter().enumerate() {
+        let edges = peer["edges"].as_array().context("a peer of the plan has no `edges`")?;
+        for edge in edges.iter().filter_map(Value::as_str) {
+            networks.entry(edge).or_default().push(at + 1);
+        }
+    }
     let cpus = limits["cpus"].as_f64().context("the plan has no `limits.cpus`")?;
     Ok(Plan {
         mesh: text(&plan["mesh"], "mesh")?,
-        peers: plan["peers"].as_array().context("the plan has no `peers`")?.len(),
+        peers: peers.len(),
+        networks: networks.into_values().collect(),
         image: text(&plan["docker"]["peer_image"], "docker.peer_image")?,
         memory: number(&limits["memory"], "limits.memory")?,
         nano_cpus: (cpus * 1e9).round() as i64,

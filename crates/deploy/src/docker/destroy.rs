@@ -43,6 +43,7 @@ pub(super) async fn run(
     let mut done = Destroyed::default();
     let deadline = Instant::now() + GONE;
     let patience = Instant::now() + COUNTED;
+    let mut first = true;
     loop {
         let present = Present::read(engine).await?;
         let round = Round { engine, state, options, progress, patience };
@@ -60,7 +61,10 @@ pub(super) async fn run(
                 state.mesh()
             )));
         }
-        tokio::time::sleep(LOOK).await;
+        // Mostly nothing is left after the first time, and is seen at once.
+        if !std::mem::take(&mut first) {
+            tokio::time::sleep(LOOK).await;
+        }
     }
     let files = Files::new(state);
     files.remove()?;
@@ -120,8 +124,12 @@ impl Round<'_> {
         let remove = |(container, in_order): (Leaving, Option<i32>)| {
             let emptying = &emptying;
             async move {
-                nodes::remove(self.engine, &container, in_order).await?;
-                emptying.without(&container.id).await;
+                nodes::leave(self.engine, &container, in_order).await?;
+                // A network need not wait for the end of what has left it, a volume must.
+                let (removed, ()) =
+                    tokio::join!(nodes::remove_now(self.engine, &container), emptying.left(&container.id));
+                removed?;
+                emptying.ended(&container.id).await;
                 Ok(())
             }
         };
@@ -203,10 +211,19 @@ impl<'a> Emptying<'a> {
         sizes.min().unwrap_or(usize::MAX)
     }
 
-    /// A container is gone: whatever it was the last user of goes, too.
-    async fn without(&self, id: &str) {
+    /// A container has left its networks: those that it was the last one in go.
+    async fn left(&self, id: &str) {
+        self.without(id, |object| matches!(object, Object::Network(_))).await;
+    }
+
+    /// A container is no more: the volumes that it was the last one with go.
+    async fn ended(&self, id: &str) {
+        self.without(id, |object| matches!(object, Object::Volume(_))).await;
+    }
+
+    async fn without(&self, id: &str, of_kind: impl Fn(&Object<'_>) -> bool) {
         let Some(container) = self.containers.iter().find(|container| container.id == id) else { return };
-        for (object, users) in &self.objects {
+        for (object, users) in self.objects.iter().filter(|(object, _)| of_kind(object)) {
             if object.is_used_by(container) && users.fetch_sub(1, Ordering::Relaxed) == 1 {
                 self.remove(object).await;
             }

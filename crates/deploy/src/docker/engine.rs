@@ -136,10 +136,10 @@ impl Engine {
 
     /// Waits until nobody else takes an endpoint out of one of these networks. Docker 20.10 keeps a counter beside the
     /// endpoints of a network, and loses count when several leave at once: the empty network can then not be removed any more.
-    pub async fn alone_in(&self, networks: &BTreeSet<String>) -> Vec<OwnedMutexGuard<()>> {
+    pub async fn alone_in(&self, networks: impl IntoIterator<Item = &String>) -> Vec<OwnedMutexGuard<()>> {
         let mut guards = Vec::new();
         // Always in the same order: two that wait never wait for each other.
-        for network in networks {
+        for network in networks.into_iter().collect::<BTreeSet<_>>() {
             let lock = {
                 let mut all = self.0.leaving.lock().unwrap_or_else(PoisonError::into_inner);
                 all.entry(network.clone()).or_default().clone()

@@ -135,23 +135,27 @@ pub async fn pause(engine: &Engine, name: &str, id: &str) -> Result<(), Error> {
     engine.call(format!("pause {name}"), CHANGE, pause).await
 }
 
-/// Ends and removes a container, `in_order` within so many seconds or at once. Its endpoints go first, and from each network one
-/// after the other, see [`Engine::alone_in`].
+/// Ends and removes a container, `in_order` within so many seconds or at once.
 pub async fn remove(engine: &Engine, container: &Leaving, in_order: Option<i32>) -> Result<(), Error> {
+    leave(engine, container, in_order).await?;
+    remove_now(engine, container).await
+}
+
+/// Takes a container out of its networks, from each one after the other, see [`Engine::alone_in`]; `in_order`, which ends it
+/// within so many seconds, or at once.
+pub async fn leave(engine: &Engine, container: &Leaving, in_order: Option<i32>) -> Result<(), Error> {
     let Leaving { id, name, networks } = container;
-    let alone = engine.alone_in(networks).await;
-    match in_order {
-        // It may need its networks for that.
-        Some(seconds) => stop(engine, name, id, seconds).await?,
-        None => {
-            for network in networks {
-                // What is not there any more need not leave; whatever else is wrong, the removal says so.
-                let _ = disconnect(engine, network, id).await;
-            }
-        }
+    if let Some(seconds) = in_order {
+        // It may need its networks for that, and leaves them all in one.
+        let _alone = engine.alone_in(networks).await;
+        return stop(engine, name, id, seconds).await;
     }
-    drop(alone);
-    remove_now(engine, name, id).await
+    for network in networks {
+        let _alone = engine.alone_in([network]).await;
+        // What is not there any more need not leave; whatever else is wrong, the removal says so.
+        let _ = disconnect(engine, network, id).await;
+    }
+    Ok(())
 }
 
 /// Ends a container in order.
@@ -161,7 +165,9 @@ pub async fn stop(engine: &Engine, name: &str, id: &str, seconds: i32) -> Result
     not_there_is_well(engine.call(format!("stop {name}"), CHANGE, stop).await)
 }
 
-async fn remove_now(engine: &Engine, name: &str, id: &str) -> Result<(), Error> {
+/// Ends and removes a container that has left its networks.
+pub async fn remove_now(engine: &Engine, container: &Leaving) -> Result<(), Error> {
+    let Leaving { id, name, .. } = container;
     let (id, options) = (id.to_owned(), RemoveContainerOptionsBuilder::new().force(true).v(true).build());
     let remove = |docker: bollard::Docker| async move { docker.remove_container(&id, Some(options)).await };
     match engine.call(format!("remove container {name}"), CHANGE, remove).await {
