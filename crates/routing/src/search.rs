@@ -17,6 +17,10 @@ use std::ops::ControlFlow;
 
 use crate::graph::{Graph, NodeId};
 
+/// How many peers ahead of the one that is looked at a search reads the beginning of a line, so that it comes into the cache
+/// meanwhile.
+const AHEAD: usize = 6;
+
 /// The scratch memory of searches. 8 bytes for each peer of the largest graph it has seen, plus the frontiers of the largest
 /// search.
 ///
@@ -61,6 +65,9 @@ impl Ball {
         let end = self.found.len();
         for at in self.level..end {
             let parent = self.found[at];
+            if let Some(&ahead) = self.found.get(at + AHEAD) {
+                std::hint::black_box(graph.touch(ahead));
+            }
             graph.runs(parent, |halves| {
                 for half in halves {
                     if !half.is_open() {

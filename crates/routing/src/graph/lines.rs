@@ -90,6 +90,12 @@ impl Lines {
         self.vacant = id;
     }
 
+    /// The first word of a line.
+    #[inline]
+    pub(crate) fn head(&self, id: u32) -> u32 {
+        self.peers[id as usize].head
+    }
+
     pub(crate) fn contains(&self, id: u32) -> bool {
         self.peers.get(id as usize).is_some_and(|line| line.head & VACANT == 0)
     }
