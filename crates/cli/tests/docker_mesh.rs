@@ -167,7 +167,7 @@ impl Mesh {
         self.ok(&["up"])["changes"].clone()
     }
 
-    /// Every container, network and volume of this mesh on the engine.
+    /// Every container, network and volume of this mesh on the engine; a volume also where it has only the name.
     fn left(&self) -> Vec<String> {
         let label = format!("label=io.hopcast.mesh={}", self.name());
         let mut left = docker(&["ps", "-a", "--filter", &label, "--format", "container {{.Names}}"]);
@@ -175,7 +175,11 @@ impl Mesh {
         left.extend(
             networks.iter().filter(|name| !is_miscounted(name)).map(|name| format!("network {name}")),
         );
-        left.extend(docker(&["volume", "ls", "--filter", &label, "--format", "volume {{.Name}}"]));
+        let ours = format!("{}-", self.name());
+        let volumes = docker(&["volume", "ls", "--format", "{{.Name}}"]);
+        left.extend(
+            volumes.iter().filter(|name| name.starts_with(&ours)).map(|name| format!("volume {name}")),
+        );
         left
     }
 

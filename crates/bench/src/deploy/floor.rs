@@ -172,14 +172,16 @@ impl Floor {
         Ok(begin.elapsed().as_secs_f64())
     }
 
-    /// Removes the mesh's containers of one role, and nothing else of it.
+    /// Removes the mesh's containers of one role, and nothing else of it. One after the other, so that the engine counts the
+    /// endpoints of the mesh's networks right.
     pub(super) async fn remove_role(&self, role: &str) -> Result<()> {
         let filters = [format!("{MESH}={}", self.plan.mesh), format!("io.hopcast.role={role}")];
         let filters = HashMap::from([("label", filters.to_vec())]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let listed =
             self.docker.list_containers(Some(options)).await.context("failed to list the containers")?;
-        self.each(listed.into_iter().filter_map(|one| one.id), |id| self.remove_container(id)).await
+        let ids = listed.into_iter().filter_map(|one| one.id);
+        all(ids, 1, |id| self.remove_container(id), || self.stop.check()).await
     }
 
     async fn remove_container(&self, id: String) -> Result<()> {

@@ -10,8 +10,9 @@ use std::{
     time::Duration,
 };
 
-use hopcast_protocol::MeshSecret;
+use hopcast_protocol::{MeshName, MeshSecret};
 use hopcast_topology::Plan;
+use tokio::time::Instant;
 
 use super::{
     Docker, Engine, checks,
@@ -33,6 +34,11 @@ const HELPER: u64 = 60;
 const NEW_CLUSTER: Duration = Duration::from_secs(120);
 /// Between two looks at whether a node has ended that should run.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// How long the engine may go on starting a container for a client that is no more.
+const STARTING: Duration = Duration::from_secs(5);
+/// Between two looks at that.
+const SOON: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(
     docker: &Docker,
@@ -67,8 +73,7 @@ pub(super) async fn run(
         checks::ports(&shape, present)
     };
     if options.dry_run {
-        let present = Present::read(engine).await?;
-        check(&present)?;
+        let present = look_around(engine, &plan.mesh, check).await?;
         let (secret, new_secret) = match state.secret()? {
             Some(secret) => (secret, false),
             None => (MeshSecret([0; 32]), true),
@@ -85,14 +90,12 @@ pub(super) async fn run(
 
     files.prepare(state)?;
     let _lock = state.lock()?;
-    let mut present = Present::read(engine).await?;
-    check(&present)?;
+    let mut present = look_around(engine, &plan.mesh, check).await?;
     let (secret, new_secret) = state.create_secret()?;
     let images = image::ensure_from(engine, plan, docker.programs(), progress).await?;
     if images.all().iter().any(|image| image.origin != Origin::Present) {
         // That took its time: others may have come meanwhile.
-        present = Present::read(engine).await?;
-        check(&present)?;
+        present = look_around(engine, &plan.mesh, check).await?;
     }
     let wanted = look(&secret, &images)?;
     if new_secret && present.has(&plan.mesh) {
@@ -135,6 +138,27 @@ pub(super) async fn run(
     let requests = Some(engine.requests() - sent);
     let changes = Changes { songs, new_secret, ..diff.changes(&wanted) };
     Ok(Applied { changes, session: None, requests })
+}
+
+/// What is on the engine, once `check` finds nothing in the way. An `up` that was killed may have a start under way in the engine,
+/// which takes the port before it says so: looked at again for as long as that may be.
+async fn look_around(
+    engine: &Engine,
+    mesh: &MeshName,
+    check: impl Fn(&Present) -> Result<(), Error>,
+) -> Result<Present, Error> {
+    let deadline = Instant::now() + STARTING;
+    loop {
+        let present = Present::read(engine).await?;
+        let starting = present.of(mesh).any(|container| container.life == Life::Created);
+        match check(&present) {
+            Err(Error::Taken { .. }) if starting && Instant::now() < deadline => {
+                tokio::time::sleep(SOON).await;
+            }
+            Err(error) => return Err(error),
+            Ok(()) => return Ok(present),
+        }
+    }
 }
 
 /// The plan's images, without knowing what is in them.

@@ -4,8 +4,8 @@ use std::{collections::HashMap, path::Path};
 
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig,
-    Ipam, IpamConfig, Mount, MountType, NetworkCreateRequest, NetworkingConfig, PortBinding, RestartPolicy,
-    RestartPolicyNameEnum, VolumeCreateRequest,
+    Ipam, IpamConfig, Mount, MountType, MountVolumeOptions, NetworkCreateRequest, NetworkingConfig,
+    PortBinding, RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
 };
 use hopcast_protocol::MeshName;
 
@@ -65,7 +65,7 @@ pub fn container(mesh: &MeshName, node: &Node, files: &Path) -> ContainerCreateB
         stop_signal: Some(container.stop_signal.to_owned()),
         stop_timeout: Some(10),
         healthcheck: Some(health(node)),
-        host_config: Some(host(node, files, ports)),
+        host_config: Some(host(mesh, node, files, ports)),
         networking_config: Some(NetworkingConfig {
             endpoints_config: Some(
                 first.map(|(name, address)| (name.clone(), endpoint(*address))).into_iter().collect(),
@@ -75,7 +75,12 @@ pub fn container(mesh: &MeshName, node: &Node, files: &Path) -> ContainerCreateB
     }
 }
 
-fn host(node: &Node, files: &Path, ports: HashMap<String, Option<Vec<PortBinding>>>) -> HostConfig {
+fn host(
+    mesh: &MeshName,
+    node: &Node,
+    files: &Path,
+    ports: HashMap<String, Option<Vec<PortBinding>>>,
+) -> HostConfig {
     let container = &node.container;
     let mut mounts = vec![Mount {
         typ: Some(MountType::BIND),
@@ -89,6 +94,12 @@ fn host(node: &Node, files: &Path, ports: HashMap<String, Option<Vec<PortBinding
             typ: Some(MountType::VOLUME),
             source: Some(volume.clone()),
             target: Some((*at).to_owned()),
+            // The engine makes a volume that is not there: also where a `down` removed it in front of a request that a killed
+            // `up` had under way. It is ours all the same.
+            volume_options: Some(MountVolumeOptions {
+                labels: Some(labels::of(mesh, Role::Volume, &node.name)),
+                ..MountVolumeOptions::default()
+            }),
             ..Mount::default()
         });
     }

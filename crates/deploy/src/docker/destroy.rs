@@ -29,6 +29,8 @@ const COUNTED: Duration = Duration::from_secs(10);
 /// How long an `up` that is under way may take to end.
 const UP: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
+/// What the engine does for a client that is no more takes less than this.
+const SETTLED: Duration = Duration::from_secs(2);
 /// Seconds that a database has to write its data, where they are kept.
 const DATABASE: i32 = 20;
 
@@ -41,8 +43,8 @@ pub(super) async fn run(
     let engine = docker.engine().await?;
     let _lock = wait_for_up(state).await?;
     let mut done = Destroyed::default();
-    let deadline = Instant::now() + GONE;
-    let patience = Instant::now() + COUNTED;
+    let begun = Instant::now();
+    let (deadline, patience) = (begun + GONE, begun + COUNTED);
     let mut first = true;
     loop {
         let present = Present::read(engine).await?;
@@ -61,8 +63,8 @@ pub(super) async fn run(
                 state.mesh()
             )));
         }
-        // Mostly nothing is left after the first time, and is seen at once.
-        if !std::mem::take(&mut first) {
+        // After a round that took long, what a killed `up` had under way has come to its end in the engine: seen at once.
+        if !std::mem::take(&mut first) || begun.elapsed() < SETTLED {
             tokio::time::sleep(LOOK).await;
         }
     }
