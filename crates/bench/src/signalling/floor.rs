@@ -27,12 +27,14 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
+    net::{TcpListener, TcpSocket, TcpStream, tcp::OwnedWriteHalf},
     sync::Notify,
 };
 
 /// Most connections.
 const PLACES: usize = 32_768;
+/// Connections that may wait to be accepted: more than the clients open at a time.
+const BACKLOG: u32 = 4096;
 /// Frames that go into one write.
 const BATCH: usize = 64;
 
@@ -53,7 +55,7 @@ struct Floor {
 pub fn serve(at: SocketAddr) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(at).await.with_context(|| format!("{at} cannot be bound"))?;
+        let listener = listen(at).with_context(|| format!("{at} cannot be bound"))?;
         let floor = Arc::new(Floor {
             queues: (0..PLACES).map(|_| Mutex::default()).collect(),
             connections: AtomicUsize::new(0),
@@ -72,6 +74,13 @@ pub fn serve(at: SocketAddr) -> Result<()> {
             });
         }
     })
+}
+
+fn listen(at: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(BACKLOG)
 }
 
 fn answer(floor: &Arc<Floor>, mut request: Request<Incoming>) -> Response<Full<Bytes>> {

@@ -106,8 +106,9 @@ pub(super) struct Asked {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Routes {
+    // Numbers and paths are this server's own, so a fast hash will do.
     by_number: hashbrown::HashMap<u64, Route>,
-    by_path: HashMap<Arc<[NodeId]>, u64>,
+    by_path: hashbrown::HashMap<Arc<[NodeId]>, u64>,
     /// By peer: the numbers of the routes that it is on, and of some that are no more: those are left out when it is looked
     /// at, and thrown out before it grows.
     through: Vec<Vec<u64>>,
@@ -132,7 +133,7 @@ impl Routes {
     fn with_most_hops(most_hops: usize) -> Self {
         Self {
             by_number: hashbrown::HashMap::new(),
-            by_path: HashMap::new(),
+            by_path: hashbrown::HashMap::new(),
             through: Vec::new(),
             own: HashMap::new(),
             ending: BTreeMap::new(),
