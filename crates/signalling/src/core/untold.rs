@@ -5,6 +5,9 @@
 //! a storm most of those who would have to be told are gone by then. What costs no more than [`AT_ONCE`] is told in the call that
 //! ended it. A peer that still uses a route meanwhile meets a neighbour that is gone, as it does in the moment before any
 //! message comes.
+//!
+//! Routes hold numbers, and the number of a peer that has left may be another's by then: that one is told of a route that it does
+//! not know, and ignores it.
 
 use std::{time::Duration, vec};
 
