@@ -3,11 +3,12 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::stop;
 
 /// Nothing moves for so long: given up.
 const STALL: Duration = Duration::from_secs(15);
@@ -25,7 +26,7 @@ impl Flow {
             match TcpStream::connect(to) {
                 Ok(stream) => break stream,
                 Err(error) if Instant::now() > deadline => bail!("nothing listens at {to}: {error}"),
-                Err(_) => thread::sleep(Duration::from_millis(10)),
+                Err(_) => stop::pause(Duration::from_millis(10))?,
             }
         };
         stream.set_nodelay(true)?;
@@ -35,6 +36,7 @@ impl Flow {
 
     /// Asks, and reads the whole answer; the length of its body.
     pub(crate) fn ask(&mut self, request: &str) -> Result<usize> {
+        stop::check()?;
         self.stream.write_all(request.as_bytes())?;
         let mut filled = 0;
         let (end, length) = loop {

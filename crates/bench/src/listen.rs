@@ -240,7 +240,7 @@ impl Mesh {
         );
         fs::write(dir.path().join("topology.toml"), text)?;
         let mesh = Self { dir, down: false };
-        mesh.hopcast(&["up", "--detach"])?;
+        programs::output(&mut mesh.hopcast(&["up", "--detach"])?, LIMIT)?;
         Ok(mesh)
     }
 
@@ -248,15 +248,20 @@ impl Mesh {
         self.dir.path()
     }
 
-    fn hopcast(&self, verb: &[&str]) -> Result<String> {
+    fn hopcast(&self, verb: &[&str]) -> Result<Command> {
         let mut command = Command::new(programs::ours("hopcast")?);
         command.args(verb).arg("--file").arg(self.path().join("topology.toml"));
-        programs::output(command.env("HOPCAST_STATE", self.path()), LIMIT)
+        command.env("HOPCAST_STATE", self.path());
+        Ok(command)
+    }
+
+    fn put_away(&self) -> Result<()> {
+        programs::output_to_the_end(&mut self.hopcast(&["down", "--purge"])?, LIMIT).map(drop)
     }
 
     fn down(mut self) -> Result<()> {
         self.down = true;
-        self.hopcast(&["down", "--purge"]).map(drop)
+        self.put_away()
     }
 }
 
@@ -264,7 +269,7 @@ impl Drop for Mesh {
     fn drop(&mut self) {
         if !self.down {
             // The failure that led here is told instead.
-            let _ = self.hopcast(&["down", "--purge"]);
+            let _ = self.put_away();
         }
     }
 }

@@ -23,6 +23,7 @@ use tokio::{net::TcpStream, time::timeout};
 use crate::{
     median, programs,
     row::{Figures, Row, Target},
+    stop,
 };
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -77,7 +78,7 @@ pub fn run(hops: usize, segments: usize, note: &dyn Fn(&str)) -> Result<Report> 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async { timeout(LIMIT, measure(hops, segments)).await.context("it took too long")? })
     });
-    let down = programs::output(&mut command(&["down", "--purge"]), LIMIT);
+    let down = programs::output_to_the_end(&mut command(&["down", "--purge"]), LIMIT);
     let (gateway, far) = measured?;
     down?;
     let (gateway_ms, far_ms) = (median(&gateway).context("no segment")?, median(&far).context("no segment")?);
@@ -104,6 +105,7 @@ async fn measure(hops: usize, segments: usize) -> Result<(Vec<f64>, Vec<f64>)> {
     let (mut gateway, mut far) = (Player::connect(peer(1)).await?, Player::connect(peer(hops + 1)).await?);
     let (mut at_gateway, mut at_far) = (Vec::new(), Vec::new());
     for pair in 0..segments + WARM {
+        stop::check()?;
         let near = gateway.first_byte(2 * pair).await?;
         let distant = far.first_byte(2 * pair + 1).await?;
         if pair >= WARM {

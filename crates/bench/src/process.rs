@@ -3,10 +3,13 @@
 use std::{
     collections::HashMap,
     fs,
+    os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result};
+
+use crate::stop;
 
 /// A process that is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,9 +91,10 @@ impl Process {
 pub struct Running(Child);
 
 impl Running {
-    /// Starts it, without standard input.
+    /// Starts it, without standard input. A Ctrl-C does not reach it: it ends when this is dropped.
     pub fn start(command: &mut Command) -> Result<Self> {
-        let child = command.stdin(Stdio::null()).spawn();
+        stop::check()?;
+        let child = command.stdin(Stdio::null()).process_group(0).spawn();
         Ok(Self(child.with_context(|| format!("failed to start {}", command.get_program().display()))?))
     }
 

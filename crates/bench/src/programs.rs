@@ -5,11 +5,14 @@ use std::{
     io::{Read as _, Seek as _, SeekFrom},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::stop;
 
 /// A program that a bench needs is not on this machine.
 #[derive(Debug, thiserror::Error)]
@@ -102,8 +105,19 @@ impl Unprivileged {
     }
 }
 
-/// Runs a command to its end, at most for `limit`; its standard output, or an error with its standard error.
+/// Runs a command to its end, at most for `limit`; its standard output, or an error with its standard error. A signal is
+/// passed on to it.
 pub fn output(command: &mut Command, limit: Duration) -> Result<String> {
+    stop::check()?;
+    run(command, limit, stop::check)
+}
+
+/// The same, signal or not: to put away what there is.
+pub fn output_to_the_end(command: &mut Command, limit: Duration) -> Result<String> {
+    run(command, limit, || Ok(()))
+}
+
+fn run(command: &mut Command, limit: Duration, check: impl Fn() -> Result<()>) -> Result<String> {
     let what = command.get_program().to_string_lossy().into_owned();
     // Files, not pipes: a daemon that the command leaves behind would hold a pipe open.
     let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
@@ -111,12 +125,21 @@ pub fn output(command: &mut Command, limit: Duration) -> Result<String> {
         .stdin(Stdio::null())
         .stdout(stdout.try_clone()?)
         .stderr(stderr.try_clone()?)
+        // A Ctrl-C is ours alone to pass on.
+        .process_group(0)
         .spawn()
         .with_context(|| format!("failed to start {what}"))?;
     let deadline = Instant::now() + limit;
+    let mut interrupted = None;
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
+        }
+        if interrupted.is_none()
+            && let Err(signal) = check()
+        {
+            interrupted = Some(signal);
+            end(&child, Signal::TERM);
         }
         if Instant::now() > deadline {
             child.kill()?;
@@ -125,6 +148,9 @@ pub fn output(command: &mut Command, limit: Duration) -> Result<String> {
         }
         std::thread::sleep(Duration::from_millis(2));
     };
+    if let Some(signal) = interrupted {
+        return Err(signal);
+    }
     let read = |file: &mut fs::File| -> Result<String> {
         let mut text = String::new();
         file.seek(SeekFrom::Start(0))?;
@@ -135,6 +161,12 @@ pub fn output(command: &mut Command, limit: Duration) -> Result<String> {
         bail!("{what} failed ({status}): {}", read(&mut stderr)?.trim());
     }
     read(&mut stdout)
+}
+
+fn end(child: &Child, signal: Signal) {
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal); // it may have ended just now
+    }
 }
 
 /// The last line of a program's standard output, as JSON.

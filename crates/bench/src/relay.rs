@@ -31,6 +31,7 @@ use crate::{
     process::{Process, Running},
     programs,
     row::{Figures, Row, Target},
+    stop,
 };
 
 /// Requests under way at a time: a peer takes 8.
@@ -188,7 +189,7 @@ fn chain(relays: &[Running], first: std::net::SocketAddr, ask: Option<Ask>) -> R
             match flow.ask(&request(&ask)) {
                 Ok(_) => break flow,
                 Err(error) if Instant::now() > deadline => return Err(error),
-                Err(_) => thread::sleep(Duration::from_millis(20)),
+                Err(_) => stop::pause(Duration::from_millis(20))?,
             }
         });
     }
@@ -281,7 +282,7 @@ fn iperf(places: Places) -> Result<f64> {
         match rate {
             Ok(bits) => return Ok(bits / 8e6),
             Err(error) if Instant::now() > deadline => return Err(error),
-            Err(_) => thread::sleep(Duration::from_millis(20)),
+            Err(_) => stop::pause(Duration::from_millis(20))?,
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     percentile, programs,
     random::Random,
     row::{Figures, Row, Target},
+    stop,
 };
 
 /// Blocks of queries at each side, in turn.
@@ -105,6 +106,7 @@ fn paths(shape: Shape, peers: usize, quick: bool) -> Result<Vec<Row>> {
     let (mut p50, mut p99, mut limit_p50, mut petgraph_p50) = (vec![], vec![], vec![], vec![]);
     let mut asked = usize::MAX;
     for round in 0..ROUNDS {
+        stop::check()?;
         let queries = queries(&mut random, peers, &links, 5000);
         let mut blocks = [Block::default(), Block::default()];
         // Who comes second finds other things in the processor's cache: each is first in turn.
@@ -177,6 +179,7 @@ fn nearest(peers: usize, holders: usize, quick: bool) -> Result<Vec<Row>> {
     let (mut reads, mut hops) = (vec![], vec![]);
     let (mut repair, mut least_repair, mut most) = (vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
+        stop::check()?;
         let (mut read_us, mut searched_us, mut theirs_us, mut kept_us) = (vec![], vec![], vec![], vec![]);
         let (mut looked_at, mut on_paths) = (0, 0);
         let from: Vec<u32> = (0..count).map(|_| random.below(peers) as u32).collect();

@@ -68,15 +68,17 @@ fn measure(peers: usize) -> Result<Taken> {
     let topology = dir.path().join("topology.toml");
     fs::write(&topology, file(peers)?)?;
     let hopcast = programs::ours("hopcast")?;
-    let run = |verb: &[&str]| -> Result<(f64, String)> {
+    let command = |verb: &[&str]| {
         let mut command = std::process::Command::new(&hopcast);
         command.args(verb).arg("--file").arg(&topology).env("HOPCAST_STATE", dir.path());
-        let begin = Instant::now();
-        let text = programs::output(&mut command, LIMIT)?;
-        Ok((begin.elapsed().as_secs_f64(), text))
+        command
     };
-    let measured = measure_running(run);
-    let down = run(&["down", "--purge"]);
+    let measured = measure_running(|verb| {
+        let begin = Instant::now();
+        let text = programs::output(&mut command(verb), LIMIT)?;
+        Ok((begin.elapsed().as_secs_f64(), text))
+    });
+    let down = programs::output_to_the_end(&mut command(&["down", "--purge"]), LIMIT);
     let taken = measured?;
     down?;
     Ok(taken)

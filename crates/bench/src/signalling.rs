@@ -38,6 +38,7 @@ use crate::{
     process::{Process, Running},
     programs,
     row::{Figures, Row, Target},
+    stop,
 };
 
 const REQUESTERS: usize = 64;
@@ -265,6 +266,7 @@ async fn progress(server: SocketAddr) -> Result<(usize, usize)> {
 async fn until(server: SocketAddr, what: &str, reached: impl Fn((usize, usize)) -> bool) -> Result<()> {
     let deadline = Instant::now() + SETTLE;
     loop {
+        stop::check()?;
         match progress(server).await {
             Ok(now) if reached(now) => return Ok(()),
             outcome if Instant::now() > deadline => {
@@ -325,6 +327,7 @@ async fn questions(load: &Load, process: Process, seconds: f64, session: &mut Se
 }
 
 async fn ask(load: &Load, seconds: f64, rate: Option<f64>) -> Result<Asked> {
+    stop::check()?;
     let asked = load.run(REQUESTERS, rate, seconds).await?;
     ensure!(!asked.milliseconds.is_empty(), "no path was found in {seconds} s");
     Ok(asked)

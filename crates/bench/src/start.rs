@@ -22,6 +22,7 @@ use crate::{
     median,
     programs::{self, Unprivileged},
     row::{Figures, Row, Target},
+    stop,
 };
 
 const UP_LIMIT: Duration = Duration::from_secs(180);
@@ -149,7 +150,7 @@ fn up(hopcast: &Path, topology: &Path, watch: bool, leftovers: &mut Vec<TempDir>
         } else {
             Ok(0.0)
         };
-        let end = programs::output(&mut command(&["down"]), UP_LIMIT);
+        let end = programs::output_to_the_end(&mut command(&["down"]), UP_LIMIT);
         let report = programs::last_json(&begin?)?;
         end?;
         Ok((report["seconds"].as_f64().context("`up --json` has no `seconds`")?, idle?))
@@ -167,7 +168,7 @@ fn idle(status: &str) -> Result<f64> {
         nodes.iter().filter(|node| node["role"] == "peer").filter_map(|node| node["pid"].as_u64()).collect();
     ensure!(!pids.is_empty(), "`status --json` names no process of a peer");
     let before = nanoseconds(&pids)?;
-    std::thread::sleep(Duration::from_secs(IDLE_SECONDS));
+    stop::pause(Duration::from_secs(IDLE_SECONDS))?;
     let taken = nanoseconds(&pids)?.saturating_sub(before);
     Ok(taken as f64 / 1e9 / IDLE_SECONDS as f64 * 100.0)
 }
@@ -194,9 +195,13 @@ fn floor(databases: usize, peers: usize, size: u64, leftovers: &mut Vec<TempDir>
     user.own(root.path())?;
     let no_op = no_op(root.path(), size)?;
     let limit = Duration::from_secs(60);
-    let run = |program: &Path, data: &Path, args: &[&str]| {
-        programs::output(user.command(program).arg("-D").arg(data).args(args).current_dir("/"), limit)
+    let command = |program: &Path, data: &Path, args: &[&str]| {
+        let mut command = user.command(program);
+        command.arg("-D").arg(data).args(args).current_dir("/");
+        command
     };
+    let run =
+        |program: &Path, data: &Path, args: &[&str]| programs::output(&mut command(program, data, args), limit);
     let cluster = |data: &Path, cold: bool| -> Result<()> {
         if cold {
             // Without waiting for the disk, as `up` does it: the stricter floor.
@@ -225,7 +230,8 @@ fn floor(databases: usize, peers: usize, size: u64, leftovers: &mut Vec<TempDir>
         for data in &directories {
             if data.join("postmaster.pid").exists() {
                 // Cleanly, as `down` does it: a warm start recovers nothing.
-                run(&pg_ctl, data, &["-w", "-m", "fast", "stop"])?;
+                let stop = ["-w", "-m", "fast", "stop"];
+                programs::output_to_the_end(&mut command(&pg_ctl, data, &stop), limit)?;
             }
         }
         started.into_iter().collect::<Result<Vec<_>>>()?;

@@ -1,15 +1,29 @@
-//! Ctrl-C and SIGTERM, for benches that have something to put away first.
+//! Ctrl-C and SIGTERM: a bench has processes, meshes and files to put away first.
 //!
 //! Nothing is dropped in the middle: who works asks between two pieces of work, who waits for a program passes the signal
-//! on and waits for its end.
+//! on and waits for its end. Benches that block ask [`check`], the asynchronous one has a [`Stop`].
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::atomic::{AtomicU8, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
+    time::timeout,
 };
+
+/// How long a bench that blocks may take to put everything away: to take a large mesh down.
+const WIND_UP: Duration = Duration::from_secs(120);
+/// How often [`pause`] looks.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The code to end with, once a signal has come; 0 before.
+static ASKED: AtomicU8 = AtomicU8::new(0);
 
 /// A bench was asked to end, and has put everything away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +40,69 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
+/// The two signals, and what a program that they end ends with.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Needs a runtime.
+    fn new() -> Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 130,
+            _ = self.terminate.recv() => 143,
+        }
+    }
+}
+
+/// Listens from now on, in a thread of its own, for benches that block: [`check`] tells them. A second signal ends the
+/// program at once, and so does one that nobody heeds.
+pub fn watch() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        Signals::new()?
+    };
+    thread::spawn(move || {
+        runtime.block_on(async {
+            let code = signals.next().await;
+            ASKED.store(code, Ordering::Relaxed);
+            let code = timeout(WIND_UP, signals.next()).await.unwrap_or(code);
+            std::process::exit(code.into())
+        })
+    });
+    Ok(())
+}
+
+/// An error once a signal has come to a bench that blocks.
+pub(crate) fn check() -> Result<()> {
+    match ASKED.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        code => bail!(Interrupted { code }),
+    }
+}
+
+/// Lets that time pass, unless a signal comes.
+pub(crate) fn pause(time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        thread::sleep(left.min(LOOK));
+    }
+}
+
 /// Whether one of the signals has come. Clones hear the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Stop(watch::Receiver<Option<u8>>);
@@ -33,16 +110,11 @@ pub(crate) struct Stop(watch::Receiver<Option<u8>>);
 impl Stop {
     /// Listens from now on, in the background of this runtime.
     pub(crate) fn listen() -> Result<Self> {
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut signals = Signals::new()?;
         let (sender, receiver) = watch::channel(None);
         tokio::spawn(async move {
-            let code = tokio::select! {
-                _ = interrupt.recv() => 130,
-                _ = terminate.recv() => 143,
-            };
             // Fails where nobody asks any more.
-            let _ = sender.send(Some(code));
+            let _ = sender.send(Some(signals.next().await));
         });
         Ok(Self(receiver))
     }

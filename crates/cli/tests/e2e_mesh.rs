@@ -94,20 +94,27 @@ impl Mesh {
         (run.code, json(&run))
     }
 
-    /// The processes whose command line names this mesh's state directory.
     fn processes(&self) -> Vec<String> {
-        let mark = self.0.path("state").display().to_string();
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
-            let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
-            let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
-            let own = entry.file_name().to_str() == Some(&std::process::id().to_string());
-            if !own && command.contains(&mark) {
-                found.push(command);
-            }
-        }
-        found
+        processes(&self.0.path("state"))
     }
+}
+
+/// The processes whose command line or environment names a directory, this one left out.
+fn processes(dir: &Path) -> Vec<String> {
+    let mark = dir.display().to_string();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
+        let read = |name: &str| {
+            String::from_utf8_lossy(&std::fs::read(entry.path().join(name)).unwrap_or_default())
+                .replace('\0', " ")
+        };
+        let command = read("cmdline");
+        let own = entry.file_name().to_str() == Some(&std::process::id().to_string());
+        if !own && (command.contains(&mark) || read("environ").contains(&mark)) {
+            found.push(command);
+        }
+    }
+    found
 }
 
 impl Drop for Mesh {
@@ -255,6 +262,31 @@ fn nothing_survives_the_end_of_up() {
             assert_eq!(mesh.processes(), [""; 0], "{signal}, ready: {ready}");
         }
         Mesh::eventually("all processes are gone", || mesh.processes().is_empty());
+    }
+}
+
+/// Servers, meshes and files of a bench that is asked to end in the middle go with it.
+#[test]
+fn nothing_survives_the_end_of_a_bench() {
+    for (bench, begun, signal, code) in [
+        (["signalling", "--peers", "160"], "hopcast-signalling", "TERM", 143),
+        (["play", "--hops", "2"], "hopcast-peer", "INT", 130),
+    ] {
+        let place = Hopcast::new();
+        let temporary = place.path("tmp");
+        std::fs::create_dir(&temporary).unwrap();
+        let mut command = place.command(&["bench"]);
+        command.args(bench).env("TMPDIR", &temporary).stdout(Stdio::null()).stderr(Stdio::piped());
+        let bench = command.spawn().unwrap();
+        Mesh::eventually("begun", || processes(&temporary).iter().any(|command| command.contains(begun)));
+        kill(bench.id().into(), signal);
+        let run = bench.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert_eq!(run.status.code(), Some(code), "{said}");
+        assert!(said.contains("interrupted"), "{said}");
+        assert_eq!(processes(&temporary), [""; 0]);
+        let left: Vec<_> = std::fs::read_dir(&temporary).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 }
 

@@ -9,7 +9,7 @@ use hopcast_bench::{
     relay, routing,
     row::{Machine, Row, Table, Verdict},
     scale, signalling, start,
-    stop::Interrupted,
+    stop::{self, Interrupted},
 };
 
 use crate::{
@@ -116,7 +116,7 @@ struct Quick {
 /// Blocks until the bench is done. The benches have a runtime of their own, so they need a thread without one.
 pub(crate) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
     std::thread::scope(|threads| match threads.spawn(|| measure(context, arguments)).join() {
-        Ok(result) => result,
+        Ok(result) => result.map_err(with_code),
         Err(panic) => std::panic::resume_unwind(panic),
     })
 }
@@ -124,6 +124,10 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()
 fn measure(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
     let out = &context.out;
     let note = |text: &str| out.note(text);
+    // `deploy` listens by itself, the other side of a bench ends with the bench.
+    if !matches!(arguments.what, What::Deploy { .. } | What::Floor { .. } | What::Room { .. }) {
+        stop::watch()?;
+    }
     match arguments.what {
         What::Routing(Quick { quick }) => rows(out, quick, one(|| routing::run(quick, &note))),
         What::Relay { hops, quick: Quick { quick } } => {
@@ -142,12 +146,7 @@ fn measure(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
         What::Deploy { rounds, in_flight, peers, floor_only } => {
             let (rounds, in_flight) = (rounds as usize, in_flight as usize);
             let options = deploy::Options { rounds, in_flight, peers, floor_only };
-            let report = deploy::run(&context.file()?, options, &note).map_err(|error| match error
-                .downcast_ref::<Interrupted>()
-            {
-                Some(&Interrupted { code }) => Failure::new(code, "interrupted").into(),
-                None => error,
-            })?;
+            let report = deploy::run(&context.file()?, options, &note)?;
             show_deploy(out, &report);
             out.result(&report)
         }
@@ -192,10 +191,13 @@ fn measure(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// A program that is missing has an exit code of its own, as everywhere.
+/// A program that is missing has an exit code of its own, as everywhere, and so has a signal.
 fn with_code(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<Missing>() {
-        Some(missing) => Failure::new(exit::UNAVAILABLE, missing.to_string()).into(),
+    if let Some(missing) = error.downcast_ref::<Missing>() {
+        return Failure::new(exit::UNAVAILABLE, missing.to_string()).into();
+    }
+    match error.downcast_ref::<Interrupted>() {
+        Some(&Interrupted { code }) => Failure::new(code, "interrupted").into(),
         None => error,
     }
 }
@@ -208,25 +210,29 @@ fn one(run: impl FnOnce() -> anyhow::Result<Vec<Row>>) -> impl FnOnce(&mut Vec<R
     }
 }
 
-/// One after the other. What fails keeps nothing else from being measured, and is told at the end.
+/// One after the other. What fails keeps nothing else from being measured, and is told at the end; a signal ends it.
 fn all(context: &Context, quick: bool, rows: &mut Vec<Row>) -> anyhow::Result<()> {
     let note = |text: &str| context.out.note(text);
     let topology = context.file()?;
     relay::check_programs()?;
     let mut failed = Vec::new();
-    let mut take = |name: &str, outcome: anyhow::Result<Vec<Row>>| match outcome {
-        Ok(more) => rows.extend(more),
-        Err(error) => failed.push(format!("{name}: {error:#}")),
+    let mut take = |name: &str, outcome: anyhow::Result<Vec<Row>>| {
+        match outcome {
+            Ok(more) => rows.extend(more),
+            Err(error) if error.is::<Interrupted>() => return Err(error),
+            Err(error) => failed.push(format!("{name}: {error:#}")),
+        }
+        Ok(())
     };
-    take("routing", routing::run(quick, &note));
-    take("signalling", signalling::run(None, quick, &note));
-    take("relay", relay::run(None, quick, &note));
+    take("routing", routing::run(quick, &note))?;
+    take("signalling", signalling::run(None, quick, &note))?;
+    take("relay", relay::run(None, quick, &note))?;
     let rounds = if quick { 1 } else { 5 };
-    take("start", start::run(&topology, rounds, &note).map(|report| report.rows));
-    take("start --many", scale::run(quick, &note));
+    take("start", start::run(&topology, rounds, &note).map(|report| report.rows))?;
+    take("start --many", scale::run(quick, &note))?;
     let segments = if quick { 20 } else { 100 };
-    take("play", play::run(8, segments, &note).map(|report| report.rows));
-    take("play --listeners", listen::run(quick, &note));
+    take("play", play::run(8, segments, &note).map(|report| report.rows))?;
+    take("play --listeners", listen::run(quick, &note))?;
     if failed.is_empty() { Ok(()) } else { anyhow::bail!(failed.join("\n")) }
 }
 
