@@ -200,8 +200,9 @@ fn floor(databases: usize, peers: usize, size: u64, leftovers: &mut Vec<TempDir>
         command.arg("-D").arg(data).args(args).current_dir("/");
         command
     };
-    let run =
-        |program: &Path, data: &Path, args: &[&str]| programs::output(&mut command(program, data, args), limit);
+    let run = |program: &Path, data: &Path, args: &[&str]| {
+        programs::output(&mut command(program, data, args), limit)
+    };
     let cluster = |data: &Path, cold: bool| -> Result<()> {
         if cold {
             // Without waiting for the disk, as `up` does it: the stricter floor.

@@ -31,14 +31,14 @@ pub(super) struct Untold {
 }
 
 impl Untold {
-    /// Takes over what has ended, unless it is to be told at once: then nothing is taken.
+    /// Takes over what has ended, unless it is to be told at once: then nothing is taken. What nobody was told of is dropped.
     pub(super) fn take(&mut self, gone: &mut Vec<Route>) -> bool {
         let more: usize = gone.iter().filter(|route| route.told).map(|route| route.path.len()).sum();
         if self.routes.is_empty() && more <= AT_ONCE {
             return false;
         }
         self.messages += more;
-        self.routes.append(gone);
+        self.routes.extend(gone.drain(..).filter(|route| route.told));
         true
     }
 
@@ -77,11 +77,15 @@ mod tests {
 
     /// Routes over so many peers each.
     fn ended(routes: usize, peers: usize) -> Vec<Route> {
+        ended_of(routes, peers, true)
+    }
+
+    fn ended_of(routes: usize, peers: usize, told: bool) -> Vec<Route> {
         let (mut table, epoch, mut ended) = (Routes::default(), Epoch::new("e"), Vec::new());
         for first in 0..routes {
             let path: Vec<_> = (first..first + peers).filter_map(NodeId::from_index).collect();
             let quest = Quest::Peer("x".parse().unwrap());
-            let asked = Asked { quest, used: Duration::ZERO, told: true, lasting: false };
+            let asked = Asked { quest, used: Duration::ZERO, told, lasting: false };
             table.along(&path, asked, &epoch, &mut ended);
         }
         for number in 1..=routes as u64 {
@@ -103,6 +107,15 @@ mod tests {
         assert_eq!(untold.wait(now + Duration::from_secs(1)), Some(Duration::ZERO));
         assert_eq!(untold.drain().count(), 210);
         assert!(untold.is_empty() && untold.wait(now).is_none());
+    }
+
+    #[test]
+    fn what_nobody_was_told_of_does_not_wait() {
+        let mut untold = Untold::default();
+        assert!(untold.take(&mut ended(200, 100)));
+        let mut unknown = ended_of(300, 100, false);
+        assert!(untold.take(&mut unknown) && unknown.is_empty());
+        assert_eq!(untold.drain().count(), 200);
     }
 
     #[test]
