@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use rustix::process::Signal;
 
 use crate::stop;
 
@@ -111,12 +112,27 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Programs that fork for each connection leave orphans otherwise. They are asked first, so that nobody's number is
-        // another's by the time it is used.
-        for Process(id) in self.process().family().into_iter().rev() {
+        let signal = |Process(id): Process, signal| {
             if let Some(pid) = rustix::process::Pid::from_raw(id as i32) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                let _ = rustix::process::kill_process(pid, signal);
             }
+        };
+        // Programs that fork for each connection leave orphans otherwise, and nginx puts another process in the place of one
+        // that is killed. What has stopped does neither, nor is its number another's by the time it is used.
+        let mut stopped = Vec::new();
+        loop {
+            let mut more = self.process().family();
+            more.retain(|process| !stopped.contains(process));
+            if more.is_empty() {
+                break;
+            }
+            for &process in &more {
+                signal(process, Signal::STOP);
+            }
+            stopped.append(&mut more);
+        }
+        for process in stopped {
+            signal(process, Signal::KILL);
         }
         let _ = self.0.wait();
     }
@@ -125,6 +141,32 @@ impl Drop for Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_replaces_its_children_leaves_none() {
+        // A mark of its own, by which the children are found.
+        let seconds = format!("300.{}", std::process::id());
+        let mut command = Command::new("sh");
+        let one = format!("while :; do sleep {seconds}; done &");
+        command.args(["-c", &format!("{} wait", one.repeat(50))]);
+        let children = || -> Vec<Process> {
+            let all = fs::read_dir("/proc").unwrap().flatten();
+            let ids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).map(Process::of);
+            ids.filter(|process| {
+                process.read("cmdline").is_ok_and(|line| line == format!("sleep\0{seconds}\0"))
+            })
+            .collect()
+        };
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        let running = Running::start(&mut command).unwrap();
+        while children().len() < 50 {
+            assert!(std::time::Instant::now() < deadline);
+        }
+        drop(running);
+        while children().iter().any(|child| child.resident().is_ok()) {
+            assert!(std::time::Instant::now() < deadline, "one was put in the place of another");
+        }
+    }
 
     #[test]
     fn a_process_is_looked_at_and_ends_with_its_children() {
