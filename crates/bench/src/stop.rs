@@ -1,7 +1,7 @@
 //! Ctrl-C and SIGTERM: a bench has processes, meshes and files to put away first.
 //!
 //! Nothing is dropped in the middle: who works asks between two pieces of work, who waits for a program passes the signal
-//! on and waits for its end. Benches that block ask [`check`], the asynchronous one has a [`Stop`].
+//! on and waits for its end. Benches that block ask `check`, the asynchronous one has a `Stop`.
 
 use std::{
     fmt,
@@ -60,7 +60,7 @@ impl Signals {
     }
 }
 
-/// Listens from now on, in a thread of its own, for benches that block: [`check`] tells them. A second signal ends the
+/// Listens from now on, in a thread of its own, for benches that block: `check` tells them. A second signal ends the
 /// program at once, and so does one that nobody heeds.
 pub fn watch() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
