@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::stop;
 
@@ -63,6 +63,13 @@ impl Process {
         Ok(nanoseconds as f64 / 1e9)
     }
 
+    /// Sends it a signal; it may have ended just now.
+    pub(crate) fn signal(self, signal: Signal) {
+        if let Some(pid) = i32::try_from(self.0).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// It and everything that descends from it.
     pub fn family(self) -> Vec<Self> {
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
@@ -112,11 +119,6 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let signal = |Process(id): Process, signal| {
-            if let Some(pid) = rustix::process::Pid::from_raw(id as i32) {
-                let _ = rustix::process::kill_process(pid, signal);
-            }
-        };
         // Programs that fork for each connection leave orphans otherwise, and nginx puts another process in the place of one
         // that is killed. What has stopped does neither, nor is its number another's by the time it is used.
         let mut stopped = Vec::new();
@@ -127,12 +129,12 @@ impl Drop for Running {
                 break;
             }
             for &process in &more {
-                signal(process, Signal::STOP);
+                process.signal(Signal::STOP);
             }
             stopped.append(&mut more);
         }
         for process in stopped {
-            signal(process, Signal::KILL);
+            process.signal(Signal::KILL);
         }
         let _ = self.0.wait();
     }

@@ -5,14 +5,14 @@ use std::{
     io::{Read as _, Seek as _, SeekFrom},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::stop;
+use crate::{process::Process, stop};
 
 /// A program that a bench needs is not on this machine.
 #[derive(Debug, thiserror::Error)]
@@ -139,7 +139,7 @@ fn run(command: &mut Command, limit: Duration, check: impl Fn() -> Result<()>) -
             && let Err(signal) = check()
         {
             interrupted = Some(signal);
-            end(&child, Signal::TERM);
+            Process::of(child.id()).signal(Signal::TERM);
         }
         if Instant::now() > deadline {
             child.kill()?;
@@ -161,12 +161,6 @@ fn run(command: &mut Command, limit: Duration, check: impl Fn() -> Result<()>) -
         bail!("{what} failed ({status}): {}", read(&mut stderr)?.trim());
     }
     read(&mut stdout)
-}
-
-fn end(child: &Child, signal: Signal) {
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        let _ = kill_process(pid, signal); // it may have ended just now
-    }
 }
 
 /// The last line of a program's standard output, as JSON.

@@ -94,13 +94,14 @@ impl Mesh {
         (run.code, json(&run))
     }
 
+    /// The processes whose command line names this mesh's state directory.
     fn processes(&self) -> Vec<String> {
-        processes(&self.0.path("state"))
+        processes(&self.0.path("state"), &["cmdline"])
     }
 }
 
-/// The processes whose command line or environment names a directory, this one left out.
-fn processes(dir: &Path) -> Vec<String> {
+/// The command lines of the processes that have a directory's name in one of these files of /proc, this one left out.
+fn processes(dir: &Path, files: &[&str]) -> Vec<String> {
     let mark = dir.display().to_string();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
@@ -108,10 +109,9 @@ fn processes(dir: &Path) -> Vec<String> {
             String::from_utf8_lossy(&std::fs::read(entry.path().join(name)).unwrap_or_default())
                 .replace('\0', " ")
         };
-        let command = read("cmdline");
         let own = entry.file_name().to_str() == Some(&std::process::id().to_string());
-        if !own && (command.contains(&mark) || read("environ").contains(&mark)) {
-            found.push(command);
+        if !own && files.iter().any(|file| read(file).contains(&mark)) {
+            found.push(read("cmdline"));
         }
     }
     found
@@ -275,16 +275,18 @@ fn nothing_survives_the_end_of_a_bench() {
         let place = Hopcast::new();
         let temporary = place.path("tmp");
         std::fs::create_dir(&temporary).unwrap();
+        // A server is known by what it was given, a mesh's processes by their files.
+        let processes = || processes(&temporary, &["cmdline", "environ"]);
         let mut command = place.command(&["bench"]);
         command.args(bench).env("TMPDIR", &temporary).stdout(Stdio::null()).stderr(Stdio::piped());
         let bench = command.spawn().unwrap();
-        Mesh::eventually("begun", || processes(&temporary).iter().any(|command| command.contains(begun)));
+        Mesh::eventually("begun", || processes().iter().any(|command| command.contains(begun)));
         kill(bench.id().into(), signal);
         let run = bench.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&run.stderr);
         assert_eq!(run.status.code(), Some(code), "{said}");
         assert!(said.contains("interrupted"), "{said}");
-        assert_eq!(processes(&temporary), [""; 0]);
+        assert_eq!(processes(), [""; 0]);
         let left: Vec<_> = std::fs::read_dir(&temporary).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
     }
