@@ -1,4 +1,4 @@
-//! One WebSocket connection: a read loop and a write loop in ONE task (the connection's own), joined by its [`Outbox`].
+//! One WebSocket connection: a read loop and a write loop in ONE future, joined by its [`Outbox`].
 //!
 //! Knows frames, not messages: what a message means is the [`Handler`]'s. Frames are handled in the order in which they
 //! come, a ping's pong included. Bounds: one message (also one in fragments), the outbox, a write that makes no progress,

@@ -1,20 +1,27 @@
 //! One HTTP request: which answer, or the upgrade to a WebSocket.
 //!
-//! Runs in the task of the client's connection; an upgraded connection gets a task of its own.
+//! Runs with the handshakes; an upgraded connection moves to its room's.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use hopcast_protocol::{NameError, PeerName, RoomName, limits::SUBPROTOCOL};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::{
+    body::Incoming,
+    upgrade::{OnUpgrade, Parts},
+};
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::OwnedSemaphorePermit};
 use tracing::debug;
 
 use crate::{
-    api, connection,
+    api,
+    connection::{self, ConnectionLimits},
     core::Dialect,
     hub::{Hub, Refusal, Session},
     patient::Patient,
@@ -22,9 +29,6 @@ use crate::{
 
 /// The body of every answer.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
-
-/// An accepted upgrade has to be carried out within this time.
-const UPGRADE: Duration = Duration::from_secs(10);
 
 /// An answer with a text.
 pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
@@ -43,15 +47,20 @@ pub(crate) fn typed(
     response
 }
 
-/// Answers one request. `permit` stands for this connection's place among those that are served; an upgraded
-/// connection takes it along.
+/// Who was let into a room, before the answer that says so has gone out.
+pub(crate) struct Entered {
+    upgrade: OnUpgrade,
+    session: Session,
+}
+
+/// Answers one request. Where that is an upgrade, `entered` has what comes of it.
 pub(crate) fn answer(
     hub: &Arc<Hub>,
-    permit: &Arc<OwnedSemaphorePermit>,
+    entered: &Mutex<Option<Entered>>,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let response = match request.uri().path() {
-        "/ws" => join(hub, permit.clone(), request),
+        "/ws" => join(hub, entered, request),
         _ => api::answer(hub, &request),
     };
     hub.metrics.request(response.status().as_u16());
@@ -86,7 +95,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// `GET /ws?peer=<name>&room=<interest>`. The peer is in the room before its 101 goes out.
-fn join(hub: &Arc<Hub>, permit: Arc<OwnedSemaphorePermit>, mut request: Request<Incoming>) -> Response<Body> {
+fn join(hub: &Arc<Hub>, entered: &Mutex<Option<Entered>>, mut request: Request<Incoming>) -> Response<Body> {
     if request.method() != Method::GET {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
@@ -129,7 +138,7 @@ fn join(hub: &Arc<Hub>, permit: Arc<OwnedSemaphorePermit>, mut request: Request<
         Ok(session) => session,
         Err(refusal) => return refused(&refusal),
     };
-    tokio::spawn(talk(hub.clone(), upgrade, session, permit));
+    *entered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Entered { upgrade, session });
     let mut response = accepted.map(BodyExt::boxed_unsync);
     if hopcast {
         let selected = HeaderValue::from_static(SUBPROTOCOL);
@@ -167,11 +176,25 @@ fn upgrade_required(sentence: &'static str) -> Response<Body> {
     response
 }
 
-/// The task of one WebSocket connection.
-async fn talk(hub: Arc<Hub>, upgrade: OnUpgrade, session: Session, permit: Arc<OwnedSemaphorePermit>) {
-    let Ok(Ok(upgraded)) = timeout(UPGRADE, upgrade).await else { return };
-    // The bare socket again: its halves need no lock between them, and a WebSocket has its own deadline.
-    let Ok(parts) = upgraded.downcast::<TokioIo<Patient<TcpStream>>>() else { return };
+impl Entered {
+    /// Serves the WebSocket in its room's group until it ends; `permit` stands for its place among the connections. To be
+    /// called when the answer has gone out, or nobody is there any more.
+    pub(crate) async fn serve(self, limits: ConnectionLimits, permit: OwnedSemaphorePermit) {
+        let Self { upgrade, session } = self;
+        let Ok(upgraded) = upgrade.await else { return };
+        // The bare socket again: its halves need no lock between them, and a WebSocket has its own deadline.
+        let Ok(parts) = upgraded.downcast::<TokioIo<Patient<TcpStream>>>() else { return };
+        session.group().join(talk(parts, session, limits, permit));
+    }
+}
+
+/// One WebSocket connection.
+async fn talk(
+    parts: Parts<TokioIo<Patient<TcpStream>>>,
+    session: Session,
+    limits: ConnectionLimits,
+    permit: OwnedSemaphorePermit,
+) {
     let (read, write) = parts.io.into_inner().into_inner().into_split();
     // What the client sent behind its request head is read first. A copy: the bytes, also none, hold hyper's whole buffer
     // for as long as the connection lives.
@@ -179,7 +202,7 @@ async fn talk(hub: Arc<Hub>, upgrade: OnUpgrade, session: Session, permit: Arc<O
     drop(parts.read_buf);
     let read = std::io::Cursor::new(early).chain(read);
     let outbox = session.outbox();
-    let ended = connection::serve(read, write, &outbox, session, hub.limits().connection).await;
+    let ended = connection::serve(read, write, &outbox, session, limits).await;
     debug!("a connection ended: {ended:?}");
     drop(permit);
 }

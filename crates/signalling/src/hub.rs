@@ -1,7 +1,8 @@
 //! All rooms of the server, and who may enter them.
 //!
 //! Each room has its own lock, held only while one input is worked on and its frames are queued: never across an await,
-//! and queueing never waits. Rooms therefore run on several cores, and a slow reader costs its own connection only.
+//! and queueing never waits. Rooms therefore run on several cores, and a slow reader costs its own connection only. What
+//! serves a room's connections is one task, so that rooms take turns whatever their sizes; a large room has one for each core.
 //! Lock order: the table of rooms, then one room; no two rooms at once.
 
 mod delivery;
@@ -26,6 +27,7 @@ use crate::{
     core::{ConnectionId, Dialect, Epoch, MEND_EVERY, Outputs, Policy, Room},
     events::Events,
     frame::Frame,
+    group::Group,
     metrics::Metrics,
     outbox::Outbox,
 };
@@ -51,9 +53,25 @@ struct Access {
     seeds: Option<Arc<Seeds>>,
 }
 
+/// Connections of a room that are worked on before other rooms are.
+const TURN: usize = 32;
+/// Connections that are worked on by one processor at a time: a larger room takes more of them. What one of these does to
+/// another of them wakes no other thread.
+const TOGETHER: usize = 512;
+
 #[derive(Debug)]
 struct Cell {
     state: Mutex<CellState>,
+    /// What serves its connections: one for each processor.
+    groups: Vec<Group>,
+}
+
+impl Cell {
+    /// The group of a connection that has come as the `count`th of those that are here.
+    fn group(&self, connection: ConnectionId, count: usize) -> Group {
+        let taken = self.groups.len().min(1 + count / TOGETHER);
+        self.groups[connection.0 as usize % taken].clone()
+    }
 }
 
 #[derive(Debug)]
@@ -73,6 +91,7 @@ pub struct Hub {
     rooms: RwLock<HashMap<RoomName, Arc<Cell>>>,
     epoch: Arc<Epoch>,
     next_connection: AtomicU64,
+    processors: usize,
     started: Instant,
     /// Some room has lost paths that wait to be found anew.
     mending: Notify,
@@ -90,6 +109,7 @@ impl Hub {
             rooms: RwLock::default(),
             epoch: Arc::new(Epoch::random()?),
             next_connection: AtomicU64::new(1),
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
             started: Instant::now(),
             mending: Notify::new(),
             metrics: Metrics::new(settings.mesh.as_ref()),
@@ -136,7 +156,8 @@ impl Hub {
     fn new_cell(&self, room: &RoomName, access: &Access) -> Arc<Cell> {
         let room = Room::new(room.clone(), self.policy(room, access), self.epoch.clone());
         let state = CellState { room, outboxes: HashMap::new(), outputs: Outputs::default(), retired: false };
-        Arc::new(Cell { state: Mutex::new(state) })
+        let groups = (0..self.processors).map(|_| Group::new(TURN)).collect();
+        Arc::new(Cell { state: Mutex::new(state), groups })
     }
 
     /// Whether a client may enter.
@@ -174,10 +195,10 @@ impl Hub {
                 }
                 let CellState { room, outputs, outboxes, .. } = state;
                 let entered = room.connect(connection, peer, dialect, self.now(), outputs);
-                if entered.is_ok() {
+                Some(entered.map(|()| {
                     outboxes.insert(connection, outbox.clone());
-                }
-                Some(entered)
+                    cell.group(connection, outboxes.len())
+                }))
             });
             match entered {
                 None => {} // it went as we came
@@ -188,10 +209,10 @@ impl Hub {
                         _ => Refusal::Full(fault.message),
                     });
                 }
-                Some(Ok(())) => {
+                Some(Ok(group)) => {
                     self.metrics.accepted.inc();
                     self.metrics.connections.inc();
-                    return Ok(Session { hub: self.clone(), cell, connection, outbox });
+                    return Ok(Session { hub: self.clone(), cell, connection, outbox, group });
                 }
             }
         }

@@ -18,6 +18,7 @@ pub mod door;
 pub mod error;
 pub mod events;
 pub mod frame;
+mod group;
 mod http;
 pub mod hub;
 pub mod listener;

@@ -25,7 +25,8 @@ fn main() -> ExitCode {
         }
     };
     let Ok(settings) = settings_of(&args) else { return CONFIG_EXIT.into() };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // Groups are few tasks that work long: sockets are looked at after some of them, not after 61 as by default.
+    let runtime = match tokio::runtime::Builder::new_multi_thread().event_interval(4).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             error!("cannot start threads: {error}");

@@ -1,7 +1,7 @@
 //! What waits to be written to one connection: a queue with a bound, never waited for.
 //!
 //! Anyone may [`push`](Outbox::push); it takes a short lock and returns at once. A full queue is the pusher's sign to
-//! drop that connection ([`abort`](Outbox::abort)). The connection's own task is the only one that takes out, everything at
+//! drop that connection ([`abort`](Outbox::abort)). What serves the connection is the only one that takes out, everything at
 //! once, so that many frames go into one write.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -126,7 +126,7 @@ impl Outbox {
         self.state().aborted
     }
 
-    /// Everything queued, as soon as there is something. For the connection's task alone.
+    /// Everything queued, as soon as there is something. For what serves the connection alone.
     pub async fn take(&self) -> Taken {
         loop {
             {

@@ -1,14 +1,15 @@
 //! The running server: binds, accepts, ticks, rereads, drains.
 //!
-//! Tasks: one that accepts, ticks and mends paths, one for each client's connection, and the door's. All end with
-//! [`Server::run`], at the latest when the drain's deadline has passed.
+//! Tasks: one that accepts, ticks and mends paths, one for all connections that are not (yet) WebSockets, one for each room's
+//! connections (a large room has more, see [`Hub`]), and the door's. All end with [`Server::run`], at the latest when the
+//! drain's deadline has passed.
 
 use std::{
     convert::Infallible,
     future::{Future, ready},
     net::SocketAddr,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -27,6 +28,7 @@ use crate::{
     door::Door,
     error::BindError,
     frame::CLOSE_AWAY,
+    group::Group,
     http,
     hub::Hub,
     listener,
@@ -39,6 +41,8 @@ const TICK: Duration = Duration::from_millis(500);
 const OTHER_FILES: u64 = 64;
 /// After a failed accept (no descriptor left, say) this long nothing is accepted.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that are not yet WebSockets, or never will be, and that are worked on before rooms are.
+const TURN: usize = 8;
 /// Bytes that the kernel keeps for a client that does not read.
 const SEND_BUFFER: usize = 256 << 10;
 
@@ -121,6 +125,7 @@ impl Server {
     /// Serves until `stop` is done, then drains. Settings that come through `reload` are taken over.
     pub async fn run(self, stop: impl Future<Output = ()>, mut reload: mpsc::Receiver<Settings>) {
         let places = Arc::new(Semaphore::new(self.limits.connections));
+        let handshakes = Group::new(TURN);
         let (draining, drain) = watch::channel(false);
         let (door, door_task) = match self.door {
             Some((door, listener)) => {
@@ -152,7 +157,7 @@ impl Server {
                     None => reloads = false,
                 },
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => admit(&self.hub, &self.limits, stream, &places, &drain),
+                    Ok((stream, _)) => admit(&self.hub, &self.limits, &handshakes, stream, &places, &drain),
                     Err(error) => {
                         warn!("cannot accept a connection: {error}");
                         sleep(ACCEPT_PAUSE).await;
@@ -178,42 +183,50 @@ impl Server {
 fn admit(
     hub: &Arc<Hub>,
     limits: &Limits,
+    handshakes: &Group,
     stream: TcpStream,
     places: &Arc<Semaphore>,
     drain: &watch::Receiver<bool>,
 ) {
     match places.clone().try_acquire_owned() {
         Ok(permit) => {
-            drop(tokio::spawn(serve(hub.clone(), stream, Arc::new(permit), drain.clone(), *limits)));
+            handshakes.join(serve(hub.clone(), stream, permit, drain.clone(), *limits));
         }
-        Err(_) => drop(tokio::spawn(turn_away(stream))),
+        Err(_) => handshakes.join(turn_away(stream)),
     }
 }
 
-/// The task of one client's connection, until it ends or becomes a WebSocket.
+/// One client's connection, until it ends or becomes a WebSocket.
 async fn serve(
     hub: Arc<Hub>,
     stream: TcpStream,
-    permit: Arc<OwnedSemaphorePermit>,
+    permit: OwnedSemaphorePermit,
     mut drain: watch::Receiver<bool>,
     limits: Limits,
 ) {
     let _ = stream.set_nodelay(true);
     let _ = rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER);
-    let service = service_fn(|request| ready(Ok::<_, Infallible>(http::answer(&hub, &permit, request))));
+    let entered = Mutex::new(None);
+    let service = service_fn(|request| ready(Ok::<_, Infallible>(http::answer(&hub, &entered, request))));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(16 << 10)
         .serve_connection(TokioIo::new(Patient::new(stream, limits.stall)), service)
         .with_upgrades();
-    let mut connection = pin!(connection);
-    tokio::select! {
-        _ = &mut connection => return, // how a client ends its connection is its own business
-        () = drained(&mut drain) => {}
+    {
+        let mut connection = pin!(connection);
+        tokio::select! {
+            _ = &mut connection => {} // how a client ends its connection is its own business
+            () = drained(&mut drain) => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        }
     }
-    connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    if let Some(entered) = entered.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        entered.serve(limits.connection, permit).await;
+    }
 }
 
 /// Waits until the server drains.

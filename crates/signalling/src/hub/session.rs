@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Cell, Hub, lock};
-use crate::{connection::Handler, core::ConnectionId, outbox::Outbox};
+use crate::{connection::Handler, core::ConnectionId, group::Group, outbox::Outbox};
 
 /// One client in one room. Dropping it leaves the room.
 #[derive(Debug)]
@@ -12,12 +12,18 @@ pub struct Session {
     pub(super) cell: Arc<Cell>,
     pub(super) connection: ConnectionId,
     pub(super) outbox: Arc<Outbox>,
+    pub(super) group: Group,
 }
 
 impl Session {
     /// What waits for the client.
     pub fn outbox(&self) -> Arc<Outbox> {
         self.outbox.clone()
+    }
+
+    /// What is to serve the client, in turn with others.
+    pub(crate) fn group(&self) -> Group {
+        self.group.clone()
     }
 }
 
