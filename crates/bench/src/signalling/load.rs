@@ -104,7 +104,7 @@ pub(super) struct Asked {
 pub(super) async fn enter(server: SocketAddr, room: &str, peers: usize, speech: Speech) -> Result<Load> {
     let mut opened: Vec<_> = stream::iter((0..peers).map(|peer| async move {
         let text = upgrade(&server.to_string(), &format!("peer-{peer}"), room, speech != Speech::Original);
-        let (stream, early) = timeout(STALL, open(server, &text)).await.context("no answer in time")??;
+        let (stream, early) = timeout(STALL, open(server, &text)).await.map_err(|_| unanswered())??;
         let links = [(peer + 1) % peers, (peer + 4) % peers].map(|next| format!("\"peer-{next}\"")).join(",");
         let announce =
             format!(r#"{{"type":"announce","peer":"peer-{peer}","room":"{room}","neighbors":[{links}]}}"#);
@@ -135,6 +135,25 @@ pub(super) async fn enter(server: SocketAddr, room: &str, peers: usize, speech: 
         }));
     }
     Ok(load)
+}
+
+/// A connection that is not opened in time. A common cause is named where it is seen: a table of tracked connections that is
+/// full, so that the kernel drops new ones (`nf_conntrack` in the kernel's networking documentation).
+fn unanswered() -> anyhow::Error {
+    let read = |name: &str| -> Option<u64> {
+        std::fs::read_to_string(format!("/proc/sys/net/netfilter/nf_conntrack_{name}"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    };
+    match (read("count"), read("max")) {
+        (Some(count), Some(max)) if count > max / 2 => anyhow!(
+            "no answer in time; this machine tracks {count} connections and {max} at the most (nf_conntrack), \
+             closed ones for two minutes: try again later"
+        ),
+        _ => anyhow!("no answer in time"),
+    }
 }
 
 /// A short message: the socket's buffer always takes it.
