@@ -52,18 +52,18 @@ impl Postgres {
             })?;
             return check(Self::Installed { bin, major }, wanted);
         }
-        let mut found: Vec<(u32, PathBuf)> = candidates(cache)
-            .into_iter()
-            .filter_map(|bin| Some((version(&bin)?, bin)))
-            .filter(|&(major, _)| major >= OLDEST)
-            .collect();
-        if let Some(wanted) = wanted
-            && let Some(at) = found.iter().position(|&(major, _)| major == wanted)
-        {
-            found.swap(0, at);
+        let mut first = None;
+        // Each is asked for its version, which takes tens of milliseconds: no more of them than need be.
+        for bin in candidates(cache) {
+            let Some(major) = version(&bin).filter(|&major| major >= OLDEST) else { continue };
+            let found = Self::Installed { bin, major };
+            if wanted.is_none_or(|wanted| wanted == major) {
+                return Ok(found);
+            }
+            first.get_or_insert(found);
         }
-        if let Some((major, bin)) = found.into_iter().next() {
-            return check(Self::Installed { bin, major }, wanted);
+        if let Some(found) = first {
+            return check(found, wanted);
         }
         if env::var_os("HOPCAST_POSTGRES_DOWNLOAD").is_some_and(|value| value == "1") {
             return Ok(Self::Download);

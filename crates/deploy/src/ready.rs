@@ -16,7 +16,7 @@ use crate::{Error, Progress, RoomStatus, Step, graph};
 const CONNECT: Duration = Duration::from_secs(60);
 const EACH: Duration = Duration::from_millis(100);
 /// Between two looks at the rooms: at first, and at most. Most meshes are there after the first few.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(4);
 const LOOK_LATER: Duration = Duration::from_millis(40);
 /// At the processes it looks each so many looks.
 const LOOK_AT_NODES: u32 = 12;
@@ -82,10 +82,10 @@ where
             }
             Err(error) => format!("the signalling server: {error}"),
         };
+        looks += 1;
         if looks % LOOK_AT_NODES == 0 {
             dead().await?;
         }
-        looks += 1;
         if tokio::time::Instant::now() > deadline {
             dead().await?;
             return Err(Error::Deadline { what: "connect every peer".into(), after, seen });

@@ -1,8 +1,8 @@
 //! The databases' part of an apply: which cluster starts, stops, or only rereads; and a watch over each.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::task::JoinSet;
+use tokio::{net::TcpStream, task::JoinSet};
 
 use super::{
     Keeper,
@@ -14,8 +14,13 @@ use super::{
 use crate::{
     Changes, NodeRole, Step,
     error::Error,
+    render,
     wire::{Cluster, Desired},
 };
+
+/// How much earlier than the edges an origin starts at most, and between two looks.
+const HEAD_START: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(2);
 
 impl Keeper {
     /// Makes the clusters that run equal to those that should. The caller holds `changing`.
@@ -89,6 +94,9 @@ impl Keeper {
             let start =
                 clusters.start(spec.clone(), desired.postgres.clone(), desired.superuser_password.clone());
             tasks.spawn(async move { (name, start.await) });
+            if spec.name == desired.plan.origin.name && specs.len() > 1 {
+                until_it_listens(spec.listen).await;
+            }
         }
         let mut first = None;
         while let Some(ended) = tasks.join_next().await {
@@ -132,6 +140,17 @@ impl Keeper {
         running.stop().await?;
         self.nodes.wait_ended(name).await;
         Ok(())
+    }
+}
+
+/// An edge whose data are there connects to its origin at once, and where nobody listens again only after
+/// `wal_retrieve_retry_interval`. So the origin begins a moment earlier. Whether it comes up is told by its own start.
+async fn until_it_listens(listen: SocketAddr) {
+    let deadline = tokio::time::Instant::now() + HEAD_START;
+    while tokio::time::Instant::now() < deadline
+        && TcpStream::connect(render::reachable(listen)).await.is_err()
+    {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -127,9 +127,13 @@ impl Keeper {
         std::fs::read(self.config_path(name)).is_ok_and(|found| found == file.json())
     }
 
-    /// Writes a node's file.
+    /// Writes a node's file, where it is not there already.
     pub(super) fn write_config(&self, name: &str, file: &ConfigFile) -> Result<(), Error> {
-        write_new(&self.config_path(name), &file.json(), 0o400)
+        let (path, text) = (self.config_path(name), file.json());
+        if std::fs::read(&path).is_ok_and(|found| found == text) {
+            return Ok(()); // as after `down`
+        }
+        write_new(&path, &text, 0o400)
     }
 
     /// Starts a process and a task that waits for its end.

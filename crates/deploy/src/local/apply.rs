@@ -48,8 +48,7 @@ pub(super) async fn run(local: &Local, plan: &Plan, progress: &dyn Progress) -> 
     let _lock = state.lock()?;
     let running = settled::nodes(state).await?;
     preflight::addresses(state, plan, &running).await?;
-    let postgres = find_postgres(state, plan)?;
-    let staged = stage(state, found, progress).await?;
+    let (postgres, staged) = tokio::try_join!(find_postgres(state, plan), stage(state, found, progress))?;
     let (secret, new_secret) = state.create_secret()?;
     if new_secret && state.dir().join("pg").join(plan.origin.name.as_str()).exists() {
         progress.note(&format!(
@@ -150,29 +149,35 @@ async fn dead(client: &Client<'_>) -> Result<(), Error> {
     )))
 }
 
-fn find_postgres(state: &State, plan: &Plan) -> Result<Postgres, Error> {
+async fn find_postgres(state: &State, plan: &Plan) -> Result<Postgres, Error> {
     let pg = state.dir().join("pg");
     let data: Vec<_> = std::iter::once(&plan.origin.name)
         .chain(plan.edges.iter().map(|edge| &edge.name))
         .map(|name| pg.join(name.as_str()))
         .collect();
-    Postgres::find(&state.dir().join("cache"), &data)
+    let cache = state.dir().join("cache");
+    blocking(move || Postgres::find(&cache, &data)).await
 }
 
 async fn stage(state: &State, found: Programs, progress: &dyn Progress) -> Result<Staged, Error> {
     let bin = state.dir().join("bin");
     progress.step(Step::Programs, 0, 3);
-    let staged = tokio::task::spawn_blocking(move || {
-        Ok::<_, Error>(Staged {
-            hopcast: programs::stage(&found.hopcast, &bin)?,
-            peer: programs::stage(&found.peer, &bin)?,
-            signalling: programs::stage(&found.signalling, &bin)?,
-        })
-    })
-    .await
-    .map_err(|error| Error::State(format!("failed to copy the programs: {error}")))??;
+    let stage = |program: PathBuf| {
+        let bin = bin.clone();
+        blocking(move || programs::stage(&program, &bin))
+    };
+    let staged = tokio::try_join!(stage(found.hopcast), stage(found.peer), stage(found.signalling));
+    let (hopcast, peer, signalling) = staged?;
     progress.step(Step::Programs, 3, 3);
-    Ok(staged)
+    Ok(Staged { hopcast, peer, signalling })
+}
+
+/// Runs what reads large files or other programs' output where nothing waits for it but this.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::State(format!("failed to prepare the programs: {error}")))?
 }
 
 /// Staged programs that must stay: a keeper that was there before runs an older one, perhaps.
