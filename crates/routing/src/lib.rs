@@ -15,6 +15,7 @@ mod graph;
 mod kept;
 mod room;
 mod search;
+mod table;
 
 pub use error::RoomError;
 pub use graph::{Graph, NodeId};

@@ -25,12 +25,12 @@ mod view;
 use std::{fmt, hash::Hash};
 
 pub use changes::{Changes, LinkChange, PeerChange};
-use names::Names;
+use names::{Hash32, Names};
 pub use rules::{Links, Liveness, Rules};
 use view::exists;
 pub use view::{Link, Peer};
 
-use crate::{Graph, NodeId, RoomError, graph::Flags};
+use crate::{Graph, NodeId, RoomError, graph::Flags, table::Table};
 
 /// A report about a link that has ceased to exist is kept while its peer is connected, in case the other end announces the link again;
 /// not by a peer with more links and reports than this, so that reports cannot pile up.
@@ -39,12 +39,31 @@ const REPORTS: usize = 1024;
 /// Names of one announcement that are looked up together.
 const TOGETHER: usize = 16;
 
-/// What the room keeps for a peer beside its links.
+/// What the room keeps for a peer beside its links: whether it is connected in the lowest bit, and above it how many standing
+/// announcements name it, counted only where presence depends on it ([`Liveness::Announced`]).
 #[derive(Debug, Clone, Copy, Default)]
-struct State {
-    /// Standing announcements that name it; counted only where presence depends on it ([`Liveness::Announced`]).
-    named: u32,
-    connected: bool,
+struct State(u32);
+
+impl State {
+    const CONNECTED: u32 = 1;
+    const NAMED: u32 = 2;
+
+    fn is_connected(self) -> bool {
+        self.0 & Self::CONNECTED != 0
+    }
+
+    fn set_connected(&mut self, connected: bool) {
+        self.0 = self.0 & !Self::CONNECTED | u32::from(connected);
+    }
+
+    fn is_named(self) -> bool {
+        self.0 >= Self::NAMED
+    }
+
+    /// One announcement more, or less.
+    fn name(&mut self, more: bool) {
+        if more { self.0 += Self::NAMED } else { self.0 -= Self::NAMED }
+    }
 }
 
 /// A link of a peer, as both of its ends speak of it.
@@ -61,7 +80,7 @@ pub struct Room<N> {
     rules: Rules,
     graph: Graph,
     names: Names<N>,
-    states: Vec<State>,
+    states: Table<State>,
     connected: usize,
     links: usize,
     /// Who may have become unreferenced; settled before the next change, so that [`Changes`] can be read in between.
@@ -77,7 +96,7 @@ impl<N> Default for Room<N> {
             rules: Rules::default(),
             graph: Graph::new(),
             names: Names::default(),
-            states: Vec::new(),
+            states: Table::default(),
             connected: 0,
             links: 0,
             loose: Vec::new(),
@@ -101,10 +120,10 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
     pub fn join(&mut self, name: &N, changes: &mut Changes) -> NodeId {
         self.settle();
         let id = self.intern(name);
-        if self.state(id).connected {
+        if self.state(id).is_connected() {
             self.disconnect(id, changes);
         }
-        self.states[id.index()].connected = true;
+        self.states[id.index()].set_connected(true);
         self.connected += 1;
         if self.graph.halves(id).any(|half| half.flags().has(Flags::DOWN)) {
             self.each_tie(id, |room, tie| {
@@ -120,7 +139,7 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
     /// A peer's connection has ended: its announcements go, and paths no longer run through it.
     pub fn leave(&mut self, id: NodeId, changes: &mut Changes) {
         self.settle();
-        if self.state(id).connected {
+        if self.state(id).is_connected() {
             self.disconnect(id, changes);
         }
     }
@@ -186,11 +205,15 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
     where
         N: 'a,
     {
-        let mut some: [Option<(&N, u64)>; TOGETHER] = [None; TOGETHER];
+        let mut some: [Option<(&N, Hash32)>; TOGETHER] = [None; TOGETHER];
         loop {
             let own = self.names.name(id);
             let others = neighbors.by_ref().filter(|&name| Some(name) != own);
-            let len = some.iter_mut().zip(others).map(|(slot, name)| *slot = Some((name, 0))).count();
+            let len = some
+                .iter_mut()
+                .zip(others)
+                .map(|(slot, name)| *slot = Some((name, Hash32::default())))
+                .count();
             for (name, hash) in some[..len].iter_mut().flatten() {
                 *hash = self.names.hash(name);
             }
@@ -247,14 +270,13 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
     /// A standing announcement names the peer, or no longer.
     fn set_named(&mut self, peer: NodeId, on: bool, changes: &mut Changes) {
         if self.rules.liveness == Liveness::Announced {
-            let named = &mut self.states[peer.index()].named;
-            *named = if on { *named + 1 } else { *named - 1 };
+            self.states[peer.index()].name(on);
             self.refresh_presence(peer, changes);
         }
     }
 
     fn disconnect(&mut self, id: NodeId, changes: &mut Changes) {
-        self.states[id.index()].connected = false;
+        self.states[id.index()].set_connected(false);
         self.connected -= 1;
         // Each of its links is written below, and what the other ends may take worked out then.
         let gone = !self.is_to_be_present(id) && self.graph.hide(id);
@@ -313,7 +335,7 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
     }
 
     fn keeps_reports(&self, id: NodeId) -> bool {
-        self.state(id).connected && self.graph.degree(id) <= REPORTS
+        self.state(id).is_connected() && self.graph.degree(id) <= REPORTS
     }
 
     fn refresh_presence(&mut self, id: NodeId, changes: &mut Changes) {
@@ -325,7 +347,7 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
 
     fn is_to_be_present(&self, id: NodeId) -> bool {
         let state = self.state(id);
-        state.connected || (self.rules.liveness == Liveness::Announced && state.named > 0)
+        state.is_connected() || (self.rules.liveness == Liveness::Announced && state.is_named())
     }
 
     /// Calls `with` for each link of a peer as it is now; `with` may change the room, and of the peer's links this one.
@@ -348,19 +370,14 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
         self.intern_hashed(name, self.names.hash(name))
     }
 
-    fn intern_hashed(&mut self, name: &N, hash: u64) -> NodeId {
+    fn intern_hashed(&mut self, name: &N, hash: Hash32) -> NodeId {
         if let Some(id) = self.names.find(name, hash) {
             return id;
         }
         let id = self.graph.add_node();
         self.graph.hide(id);
         self.names.insert(id, name.clone(), hash);
-        if self.states.len() <= id.index() {
-            if self.states.capacity() <= id.index() {
-                self.states.reserve_exact(id.index() / 4 + 4);
-            }
-            self.states.resize(id.index() + 1, State::default());
-        }
+        self.states.reach(id.index());
         self.states[id.index()] = State::default();
         id
     }
@@ -371,14 +388,14 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
             return;
         }
         while let Some(id) = self.loose.pop() {
-            if self.graph.contains(id) && !self.state(id).connected && self.graph.degree(id) == 0 {
+            if self.graph.contains(id) && !self.state(id).is_connected() && self.graph.degree(id) == 0 {
                 self.graph.free(id);
                 self.names.remove(id);
             }
         }
         if self.graph.is_empty() {
             self.names = Names::default();
-            self.states = Vec::new();
+            self.states = Table::default();
         }
     }
 
@@ -387,7 +404,7 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
     }
 
     fn check_connected(&self, id: NodeId) -> Result<(), RoomError<N>> {
-        if self.state(id).connected { Ok(()) } else { Err(RoomError::NotConnected(id.index())) }
+        if self.state(id).is_connected() { Ok(()) } else { Err(RoomError::NotConnected(id.index())) }
     }
 
     fn not_a_link(&self, id: NodeId, neighbor: &N) -> RoomError<N> {

@@ -8,11 +8,15 @@ use super::{
     half::{Flags, Half, position},
     hub::Hub,
 };
+use crate::table::Table;
 
 /// Halves that fit into a line.
 const INLINE: usize = 15;
 /// A hub that shrinks to this many moves back: well below [`INLINE`], so that one link that flaps moves nothing.
 const BACK: usize = 10;
+
+/// A list of lines: blocks of 2 MiB, in rooms of more than 262,144 peers.
+type List = Table<Line, 15, { 8 << 15 }>;
 
 const ACTIVE: u32 = 1 << 31;
 const HUB: u32 = 1 << 30;
@@ -33,7 +37,7 @@ const _: () = assert!(size_of::<Line>() == 64);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Lines {
-    peers: Vec<Line>,
+    peers: List,
     hubs: Vec<Hub>,
     free_hubs: Vec<u32>,
     vacant: u32,
@@ -42,7 +46,7 @@ pub(crate) struct Lines {
 
 impl Default for Lines {
     fn default() -> Self {
-        Self { peers: Vec::new(), hubs: Vec::new(), free_hubs: Vec::new(), vacant: END, live: 0 }
+        Self { peers: List::default(), hubs: Vec::new(), free_hubs: Vec::new(), vacant: END, live: 0 }
     }
 }
 
@@ -64,10 +68,6 @@ impl Lines {
         if self.vacant == END {
             let id = self.peers.len();
             assert!(id < super::NodeId::LIMIT, "a graph holds at most {} peers", super::NodeId::LIMIT);
-            if id == self.peers.capacity() {
-                // A quarter, not the double: a room of a million peers is 64 MB.
-                self.peers.reserve_exact(id / 4 + 4);
-            }
             self.peers.push(line);
             id as u32
         } else {
@@ -246,7 +246,7 @@ impl Lines {
     /// Heap bytes.
     pub(crate) fn bytes(&self) -> usize {
         let hubs: usize = self.hubs.iter().map(Hub::bytes).sum();
-        self.peers.capacity() * size_of::<Line>()
+        self.peers.bytes()
             + self.hubs.capacity() * size_of::<Hub>()
             + self.free_hubs.capacity() * size_of::<u32>()
             + hubs

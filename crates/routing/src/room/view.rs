@@ -47,7 +47,7 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
 
     /// Whether the peer has a connection.
     pub fn is_connected(&self, id: NodeId) -> bool {
-        self.state(id).connected
+        self.state(id).is_connected()
     }
 
     /// Whether paths may run through the peer.
@@ -164,7 +164,7 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
 
     /// Heap memory, in bytes, without what the names themselves point to.
     pub fn bytes(&self) -> usize {
-        self.graph.bytes() + self.names.bytes() + self.states.capacity() * size_of::<super::State>()
+        self.graph.bytes() + self.names.bytes() + self.states.bytes()
     }
 }
 
