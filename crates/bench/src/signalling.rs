@@ -349,9 +349,10 @@ async fn others(peers: usize, quick: bool, note: &dyn Fn(&str)) -> Result<Row> {
         before.push(calm);
         meanwhile.push(storm);
         drop(shared);
-        let (mut small, large) = (start(Speech::Compact)?, start(Speech::Compact)?);
-        let (_, storm) =
-            beside(small.address, large.address, peers).await.map_err(|failure| small.explain(failure))?;
+        let (mut small, mut large) = (start(Speech::Compact)?, start(Speech::Compact)?);
+        let (_, storm) = beside(small.address, large.address, peers)
+            .await
+            .map_err(|failure| large.explain(small.explain(failure)))?;
         apart.push(storm);
     }
     let size = format!("{SMALL} peers while {peers} enter and leave");

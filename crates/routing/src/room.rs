@@ -61,7 +61,7 @@ impl State {
     }
 
     /// One announcement more, or less.
-    fn name(&mut self, more: bool) {
+    fn count_naming(&mut self, more: bool) {
         if more { self.0 += Self::NAMED } else { self.0 -= Self::NAMED }
     }
 }
@@ -270,7 +270,7 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
     /// A standing announcement names the peer, or no longer.
     fn set_named(&mut self, peer: NodeId, on: bool, changes: &mut Changes) {
         if self.rules.liveness == Liveness::Announced {
-            self.states[peer.index()].name(on);
+            self.states[peer.index()].count_naming(on);
             self.refresh_presence(peer, changes);
         }
     }

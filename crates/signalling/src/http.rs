@@ -177,9 +177,9 @@ fn upgrade_required(sentence: &'static str) -> Response<Body> {
 }
 
 impl Entered {
-    /// Serves the WebSocket in its room's group until it ends; `permit` stands for its place among the connections. To be
-    /// called when the answer has gone out, or nobody is there any more.
-    pub(crate) async fn serve(self, limits: ConnectionLimits, permit: OwnedSemaphorePermit) {
+    /// Hands the WebSocket over to its room's group, which serves it until it ends; `permit` stands for its place among the
+    /// connections. To be called when the answer has gone out, or nobody is there any more.
+    pub(crate) async fn hand_over(self, limits: ConnectionLimits, permit: OwnedSemaphorePermit) {
         let Self { upgrade, session } = self;
         let Ok(upgraded) = upgrade.await else { return };
         // The bare socket again: its halves need no lock between them, and a WebSocket has its own deadline.

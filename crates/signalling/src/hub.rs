@@ -62,16 +62,6 @@ const TOGETHER: usize = 512;
 #[derive(Debug)]
 struct Cell {
     state: Mutex<CellState>,
-    /// What serves its connections: one for each processor.
-    groups: Vec<Group>,
-}
-
-impl Cell {
-    /// The group of a connection that has come as the `count`th of those that are here.
-    fn group(&self, connection: ConnectionId, count: usize) -> Group {
-        let taken = self.groups.len().min(1 + count / TOGETHER);
-        self.groups[connection.0 as usize % taken].clone()
-    }
 }
 
 #[derive(Debug)]
@@ -79,6 +69,8 @@ struct CellState {
     room: Room,
     outboxes: HashMap<ConnectionId, Arc<Outbox>>,
     outputs: Outputs,
+    /// What serves its connections: as many as its largest crowd needed, at most one for each processor.
+    groups: Vec<Group>,
     /// Taken out of the table: whoever still has it must look again.
     retired: bool,
 }
@@ -155,9 +147,14 @@ impl Hub {
 
     fn new_cell(&self, room: &RoomName, access: &Access) -> Arc<Cell> {
         let room = Room::new(room.clone(), self.policy(room, access), self.epoch.clone());
-        let state = CellState { room, outboxes: HashMap::new(), outputs: Outputs::default(), retired: false };
-        let groups = (0..self.processors).map(|_| Group::new(TURN)).collect();
-        Arc::new(Cell { state: Mutex::new(state), groups })
+        let state = CellState {
+            room,
+            outboxes: HashMap::new(),
+            outputs: Outputs::default(),
+            groups: Vec::new(),
+            retired: false,
+        };
+        Arc::new(Cell { state: Mutex::new(state) })
     }
 
     /// Whether a client may enter.
@@ -193,11 +190,15 @@ impl Hub {
                 if state.retired {
                     return None;
                 }
-                let CellState { room, outputs, outboxes, .. } = state;
+                let CellState { room, outputs, outboxes, groups, .. } = state;
                 let entered = room.connect(connection, peer, dialect, self.now(), outputs);
                 Some(entered.map(|()| {
                     outboxes.insert(connection, outbox.clone());
-                    cell.group(connection, outboxes.len())
+                    let wanted = self.processors.min(1 + outboxes.len() / TOGETHER);
+                    while groups.len() < wanted {
+                        groups.push(Group::new(TURN));
+                    }
+                    groups[connection.0 as usize % wanted].clone()
                 }))
             });
             match entered {

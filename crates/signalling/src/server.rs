@@ -225,7 +225,7 @@ async fn serve(
         }
     }
     if let Some(entered) = entered.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        entered.serve(limits.connection, permit).await;
+        entered.hand_over(limits.connection, permit).await;
     }
 }
 

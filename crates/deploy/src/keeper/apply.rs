@@ -3,7 +3,7 @@
 //! Order: what left the plan ends; what must be another process ends; databases start, and beside them the signalling
 //! server, then the peers. The server takes its new links before any peer announces them.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use hopcast_protocol::PeerName;
 use tokio::sync::mpsc;
@@ -198,13 +198,18 @@ impl Keeper {
 
     /// Peers that find no server wait before they ask again, so it is worth waiting for. What goes wrong is told by the
     /// node's state.
-    async fn wait_for_listener(&self, name: &str, listen: std::net::SocketAddr) {
-        let deadline = tokio::time::Instant::now() + LISTEN;
-        while self.nodes.pid(name).is_some() && tokio::time::Instant::now() < deadline {
-            if tokio::net::TcpStream::connect(render::reachable(listen)).await.is_ok() {
-                return;
-            }
-            tokio::time::sleep(LOOK).await;
-        }
+    async fn wait_for_listener(&self, name: &str, listen: SocketAddr) {
+        until_it_listens(listen, LISTEN, || self.nodes.pid(name).is_some()).await;
+    }
+}
+
+/// Waits until somebody listens there, for so long at most and while it is of use.
+pub(super) async fn until_it_listens(listen: SocketAddr, within: Duration, of_use: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + within;
+    while of_use()
+        && tokio::time::Instant::now() < deadline
+        && tokio::net::TcpStream::connect(render::reachable(listen)).await.is_err()
+    {
+        tokio::time::sleep(LOOK).await;
     }
 }

@@ -1,12 +1,12 @@
 //! The databases' part of an apply: which cluster starts, stops, or only rereads; and a watch over each.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::task::JoinSet;
 
 use super::{
     Keeper,
-    apply::Reporter,
+    apply::{Reporter, until_it_listens},
     cluster::{self, Clusters},
     create, logs,
     node::Node,
@@ -14,13 +14,11 @@ use super::{
 use crate::{
     Changes, NodeRole, Step,
     error::Error,
-    render,
     wire::{Cluster, Desired},
 };
 
-/// How much earlier than the edges an origin starts at most, and between two looks.
+/// How much earlier than the edges an origin starts at most.
 const HEAD_START: Duration = Duration::from_millis(500);
-const LOOK: Duration = Duration::from_millis(2);
 
 impl Keeper {
     /// Makes the clusters that run equal to those that should. The caller holds `changing`.
@@ -95,7 +93,9 @@ impl Keeper {
                 clusters.start(spec.clone(), desired.postgres.clone(), desired.superuser_password.clone());
             tasks.spawn(async move { (name, start.await) });
             if spec.name == desired.plan.origin.name && specs.len() > 1 {
-                until_it_listens(spec.listen).await;
+                // An edge whose data are there connects to its origin at once, and where nobody listens again only after
+                // `wal_retrieve_retry_interval`. Whether the origin comes up is told by its own start.
+                until_it_listens(spec.listen, HEAD_START, || true).await;
             }
         }
         let mut first = None;
@@ -140,17 +140,6 @@ impl Keeper {
         running.stop().await?;
         self.nodes.wait_ended(name).await;
         Ok(())
-    }
-}
-
-/// An edge whose data are there connects to its origin at once, and where nobody listens again only after
-/// `wal_retrieve_retry_interval`. So the origin begins a moment earlier. Whether it comes up is told by its own start.
-async fn until_it_listens(listen: SocketAddr) {
-    let deadline = tokio::time::Instant::now() + HEAD_START;
-    while tokio::time::Instant::now() < deadline
-        && TcpStream::connect(render::reachable(listen)).await.is_err()
-    {
-        tokio::time::sleep(LOOK).await;
     }
 }
 

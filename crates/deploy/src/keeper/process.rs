@@ -129,11 +129,10 @@ impl Keeper {
 
     /// Writes a node's file, where it is not there already.
     pub(super) fn write_config(&self, name: &str, file: &ConfigFile) -> Result<(), Error> {
-        let (path, text) = (self.config_path(name), file.json());
-        if std::fs::read(&path).is_ok_and(|found| found == text) {
+        if self.is_written(name, file) {
             return Ok(()); // as after `down`
         }
-        write_new(&path, &text, 0o400)
+        write_new(&self.config_path(name), &file.json(), 0o400)
     }
 
     /// Starts a process and a task that waits for its end.
