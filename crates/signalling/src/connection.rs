@@ -4,7 +4,13 @@
 //! come, a ping's pong included. Bounds: one message (also one in fragments), the outbox, a write that makes no progress,
 //! and the time that a closing connection may linger.
 
-use std::{io::IoSlice, time::Duration};
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
 
 use fastwebsockets::{OpCode, WebSocketError};
 use tokio::{
@@ -15,7 +21,7 @@ use tokio::{
 use crate::{
     burst::{ReadError, Source},
     frame::{CLOSE_NORMAL, CLOSE_NOT_UTF8, CLOSE_PROTOCOL, CLOSE_TOO_LARGE, CONTROL_BYTES, Frame},
-    outbox::{Outbox, Taken},
+    outbox::Outbox,
 };
 
 /// What is done with what comes in. Must not block.
@@ -255,20 +261,24 @@ fn answer_to_close(payload: &[u8]) -> (Ended, Option<Frame>) {
     (Ended::Closed, Some(Frame::close(if code == 0 { CLOSE_NORMAL } else { code }, "")))
 }
 
+/// Places for frames that a connection keeps when all are written, in each of two lists: 32 bytes each.
+const KEPT: usize = 16;
+
 /// Writes until the outbox ends; false if it was cut, or the other end did not take the bytes.
 async fn write_loop<W: AsyncWrite + Unpin>(write: &mut W, outbox: &Outbox, stall: Duration) -> bool {
-    loop {
-        let frames = match outbox.take().await {
-            Taken::Frames(frames) => frames,
-            Taken::End => break,
-        };
+    let mut frames = Vec::new();
+    while outbox.take(&mut frames).await {
         let written = tokio::select! {
-            biased;
-            () = outbox.aborted() => return false,
+            biased; // mostly it is done at once, and nobody need be told of the end of it
             written = write_batch(write, &frames, stall) => written,
+            () = outbox.aborted() => return false,
         };
         if written.is_err() {
             return false;
+        }
+        frames.clear();
+        if frames.capacity() > KEPT {
+            frames = Vec::new();
         }
     }
     !outbox.is_aborted() && write.shutdown().await.is_ok()
@@ -279,29 +289,30 @@ async fn write_batch<W: AsyncWrite + Unpin>(
     write: &mut W,
     frames: &[Frame],
     stall: Duration,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     const SLICES: usize = 64;
-    let (mut first, mut offset) = (0, 0);
-    while first < frames.len() {
+    for batch in frames.chunks(SLICES) {
         let mut slices = [IoSlice::new(&[]); SLICES];
-        let batch = &frames[first..frames.len().min(first + SLICES)];
         for (slice, frame) in slices.iter_mut().zip(batch) {
             *slice = IoSlice::new(frame.wire());
         }
-        slices[0] = IoSlice::new(&batch[0].wire()[offset..]);
-        let mut written = timeout(stall, write.write_vectored(&slices[..batch.len()])).await??;
-        if written == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
-        }
-        while written > 0 {
-            let left = frames[first].len() - offset;
-            if written < left {
-                offset += written;
-                break;
+        let mut left = &mut slices[..batch.len()];
+        while !left.is_empty() {
+            let written = in_time(write.write_vectored(left), stall).await?;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
             }
-            written -= left;
-            (first, offset) = (first + 1, 0);
+            IoSlice::advance_slices(&mut left, written);
         }
     }
     Ok(())
+}
+
+/// A write, within so long. A clock is looked at only where the other end does not take the bytes at once.
+async fn in_time(write: impl Future<Output = io::Result<usize>>, stall: Duration) -> io::Result<usize> {
+    let mut write = pin!(write);
+    match poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx))).await {
+        Poll::Ready(written) => written,
+        Poll::Pending => timeout(stall, write).await?,
+    }
 }

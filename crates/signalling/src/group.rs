@@ -11,35 +11,39 @@
 //! number of its members, and goes to the end of it. So rooms share the processors as equals, whatever their sizes, and
 //! what one member does to others of its group wakes no other thread.
 //!
-//! A member that panics ends by itself.
+//! A member that panics takes its group with it: a release build ends as a whole then (`panic = "abort"`).
 
 use std::{
+    collections::VecDeque,
     future::{Future, poll_fn},
-    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Wake, Waker},
 };
 
-use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-
 /// What a group is made of.
-pub(crate) type Member = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Member = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// See the module. It has a task only while it has members.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
-    gate: Arc<Mutex<Gate>>,
+    queue: Arc<Queue>,
     turn: usize,
 }
 
-/// Where members come in. As many wait as join between two turns.
+/// What is to be done, by members and others.
+#[derive(Debug, Default)]
+struct Queue(Mutex<ToDo>);
+
 #[derive(Default)]
-struct Gate {
-    waiting: Vec<Member>,
+struct ToDo {
+    /// The places of members that are to be polled, each once: first come, first served.
+    woken: VecDeque<usize>,
+    /// As many as join between two turns.
+    joining: Vec<Member>,
     task: TaskState,
 }
 
@@ -48,82 +52,161 @@ enum TaskState {
     /// There is none.
     #[default]
     None,
-    /// It will look at the gate without being woken.
+    /// It will look at what is to be done without being woken.
     Awake,
     Asleep(Waker),
 }
 
-impl std::fmt::Debug for Gate {
+impl std::fmt::Debug for ToDo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gate").field("waiting", &self.waiting.len()).field("task", &self.task).finish()
+        f.debug_struct("ToDo")
+            .field("woken", &self.woken.len())
+            .field("joining", &self.joining.len())
+            .field("task", &self.task)
+            .finish()
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, ToDo> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Group {
     /// An empty one that polls `turn` members before it lets others work.
     pub(crate) fn new(turn: usize) -> Self {
-        Self { gate: Arc::default(), turn }
+        Self { queue: Arc::default(), turn }
     }
 
     /// Takes a member in. To be called within a runtime.
     pub(crate) fn join(&self, member: impl Future<Output = ()> + Send + 'static) {
-        let mut gate = lock(&self.gate);
-        gate.waiting.push(Box::pin(member));
-        match std::mem::replace(&mut gate.task, TaskState::Awake) {
-            TaskState::None => drop(tokio::spawn(run(self.gate.clone(), self.turn))),
+        let mut to_do = self.queue.lock();
+        to_do.joining.push(Box::pin(member));
+        match std::mem::replace(&mut to_do.task, TaskState::Awake) {
+            TaskState::None => {
+                let mut members = Members::new(self.queue.clone());
+                let turn = self.turn;
+                drop(tokio::spawn(poll_fn(move |cx| members.take_a_turn(turn, cx))));
+            }
             TaskState::Awake => {}
             TaskState::Asleep(waker) => {
-                drop(gate);
+                drop(to_do);
                 waker.wake();
             }
         }
     }
 }
 
-fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
-    gate.lock().unwrap_or_else(PoisonError::into_inner)
+/// How one member is woken: its place is noted, once until it is polled.
+struct Bell {
+    place: usize,
+    rung: AtomicBool,
+    queue: Arc<Queue>,
 }
 
-/// Polls members until there are none.
-async fn run(gate: Arc<Mutex<Gate>>, turn: usize) {
-    let mut members = FuturesUnordered::new();
-    let left = Arc::new(AtomicUsize::new(0));
-    poll_fn(move |cx| {
-        left.store(turn, Ordering::Relaxed);
-        loop {
-            for member in lock(&gate).waiting.drain(..) {
-                members.push(AssertUnwindSafe(Bounded { member, left: left.clone() }).catch_unwind());
-            }
-            while let Poll::Ready(Some(_)) = members.poll_next_unpin(cx) {}
-            let mut gate = lock(&gate);
-            if gate.waiting.is_empty() {
-                let ended = members.is_empty();
-                gate.task = if ended { TaskState::None } else { TaskState::Asleep(cx.waker().clone()) };
-                return if ended { Poll::Ready(()) } else { Poll::Pending };
-            }
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.rung.swap(true, Ordering::AcqRel) {
+            return;
         }
-    })
-    .await;
+        let mut to_do = self.queue.lock();
+        to_do.woken.push_back(self.place);
+        if matches!(to_do.task, TaskState::Asleep(_))
+            && let TaskState::Asleep(waker) = std::mem::replace(&mut to_do.task, TaskState::Awake)
+        {
+            drop(to_do);
+            waker.wake();
+        }
+    }
 }
 
-/// A member that is polled only while the turn is not over.
-struct Bounded {
+/// A member, and how it is woken. The bell of a member that has ended stays rung: nobody hears of it again.
+struct Place {
     member: Member,
-    left: Arc<AtomicUsize>,
+    bell: Arc<Bell>,
+    waker: Waker,
 }
 
-impl Future for Bounded {
-    type Output = ();
+/// All members, polled by their group's task.
+struct Members {
+    queue: Arc<Queue>,
+    places: Vec<Option<Place>>,
+    free: Vec<usize>,
+    /// Taken out of the queue.
+    woken: VecDeque<usize>,
+}
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let left = self.left.load(Ordering::Relaxed);
-        if left == 0 {
-            // Again in the next turn; two of these, and the whole group yields.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+impl Members {
+    fn new(queue: Arc<Queue>) -> Self {
+        Self { queue, places: Vec::new(), free: Vec::new(), woken: VecDeque::new() }
+    }
+
+    /// Polls as many as a turn has; ends when there are no members.
+    fn take_a_turn(&mut self, turn: usize, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..turn {
+            let Some(place) = self.woken.pop_front() else {
+                if !self.look(cx) {
+                    return if self.is_empty() { Poll::Ready(()) } else { Poll::Pending };
+                }
+                continue;
+            };
+            self.poll(place);
         }
-        self.left.store(left - 1, Ordering::Relaxed);
-        self.member.poll_unpin(cx)
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn is_empty(&self) -> bool {
+        self.free.len() == self.places.len()
+    }
+
+    /// Takes what is to be done out of the queue; false where that is nothing, which is noted.
+    fn look(&mut self, cx: &Context<'_>) -> bool {
+        let mut to_do = self.queue.lock();
+        std::mem::swap(&mut self.woken, &mut to_do.woken);
+        let joining = std::mem::take(&mut to_do.joining);
+        if self.woken.is_empty() && joining.is_empty() {
+            to_do.task =
+                if self.is_empty() { TaskState::None } else { TaskState::Asleep(cx.waker().clone()) };
+            return false;
+        }
+        drop(to_do);
+        for member in joining {
+            self.join(member);
+        }
+        true
+    }
+
+    /// Finds a place for a member; it is to be polled.
+    fn join(&mut self, member: Member) {
+        let place = self.free.pop().unwrap_or(self.places.len());
+        let bell = Arc::new(Bell { place, rung: AtomicBool::new(true), queue: self.queue.clone() });
+        let waker = Waker::from(bell.clone());
+        let member = Some(Place { member, bell, waker });
+        match self.places.get_mut(place) {
+            Some(free) => *free = member,
+            None => self.places.push(member),
+        }
+        self.woken.push_back(place);
+    }
+
+    fn poll(&mut self, place: usize) {
+        let Some(Place { member, bell, waker }) = self.places.get_mut(place).and_then(Option::as_mut) else {
+            return;
+        };
+        // Before it is polled: what happens from here on is to be looked at again. Acquires what was done before it was rung.
+        bell.rung.swap(false, Ordering::AcqRel);
+        let mut cx = Context::from_waker(waker);
+        if member.as_mut().poll(&mut cx).is_ready() {
+            bell.rung.store(true, Ordering::Release);
+            self.places[place] = None;
+            self.free.push(place);
+        }
     }
 }
 
@@ -168,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn members_come_and_go_and_one_that_panics_ends_alone() {
+    async fn members_come_and_go() {
         let group = Group::new(4);
         for _ in 0..3 {
             // The group's task ends between two rounds, and there is another.
@@ -179,12 +262,11 @@ mod tests {
                 let _ = gone.await;
                 done.send(1).unwrap();
             });
-            group.join(async { panic!("one member's fault: this line is expected here") });
             group.join(async move { second.send(2).unwrap() });
             assert_eq!(finished.recv().await, Some(2));
             go.send(()).unwrap();
             assert_eq!(finished.recv().await, Some(1));
-            while !matches!(lock(&group.gate).task, TaskState::None) {
+            while !matches!(group.queue.lock().task, TaskState::None) {
                 tokio::task::yield_now().await;
             }
         }
@@ -195,7 +277,7 @@ mod tests {
         let group = Group::new(4);
         let (_hold, held) = oneshot::channel::<()>();
         group.join(async move { drop(held.await) });
-        while !matches!(lock(&group.gate).task, TaskState::Asleep(_)) {
+        while !matches!(group.queue.lock().task, TaskState::Asleep(_)) {
             tokio::task::yield_now().await;
         }
         let (done, finished) = oneshot::channel();

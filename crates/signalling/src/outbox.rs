@@ -2,11 +2,13 @@
 //!
 //! Anyone may [`push`](Outbox::push); it takes a short lock and returns at once. A full queue is the pusher's sign to
 //! drop that connection ([`abort`](Outbox::abort)). What serves the connection is the only one that takes out, everything at
-//! once, so that many frames go into one write.
+//! once, so that many frames go into one write. All waiting is that one task's: it is woken by the first frame of many.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::Notify;
+use std::{
+    future::poll_fn,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
 
 use crate::frame::Frame;
 
@@ -29,21 +31,29 @@ impl Default for OutboxLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overflow;
 
-/// What [`Outbox::take`] found.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// These, in this order.
-    Frames(Vec<Frame>),
-    /// Nothing more will come.
-    End,
-}
-
 #[derive(Debug, Default)]
 struct State {
     frames: Vec<Frame>,
     bytes: usize,
     finished: bool,
     aborted: bool,
+    /// What serves the connection waits for something here.
+    waiting: Option<Waker>,
+}
+
+impl State {
+    fn ending(&self) -> bool {
+        self.finished || self.aborted
+    }
+}
+
+/// Lets go of the lock and has another look taken by who waits.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let waiting = state.waiting.take();
+    drop(state);
+    if let Some(waker) = waiting {
+        waker.wake();
+    }
 }
 
 /// See the module.
@@ -51,31 +61,27 @@ struct State {
 pub struct Outbox {
     limits: OutboxLimits,
     state: Mutex<State>,
-    ready: Notify,
-    room: Notify,
-    cut: Notify,
 }
 
 impl Outbox {
     /// An empty queue.
     pub fn new(limits: OutboxLimits) -> Self {
-        Self {
-            limits,
-            state: Mutex::default(),
-            ready: Notify::new(),
-            room: Notify::new(),
-            cut: Notify::new(),
-        }
+        Self { limits, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether more than half of it is in use.
+    fn is_busy(&self, state: &State) -> bool {
+        state.frames.len() > self.limits.frames / 2 || state.bytes > self.limits.bytes / 2
+    }
+
     /// Queues a frame. After [`finish`](Self::finish) or [`abort`](Self::abort) it is dropped silently.
     pub fn push(&self, frame: Frame) -> Result<(), Overflow> {
         let mut state = self.state();
-        if state.finished || state.aborted {
+        if state.ending() {
             return Ok(());
         }
         let bytes = state.bytes + frame.len();
@@ -83,24 +89,24 @@ impl Outbox {
         {
             return Err(Overflow);
         }
+        let first = state.frames.is_empty();
         state.bytes = bytes;
         state.frames.push(frame);
-        drop(state);
-        self.ready.notify_one();
+        if first {
+            wake(state);
+        }
         Ok(())
     }
 
     /// Queues a last frame, a close, beyond the bound if need be; nothing is taken after it.
     pub fn finish(&self, last: Option<Frame>) {
         let mut state = self.state();
-        if state.finished || state.aborted {
+        if state.ending() {
             return;
         }
         state.finished = true;
         state.frames.extend(last);
-        drop(state);
-        self.ready.notify_one();
-        self.room.notify_one();
+        wake(state);
     }
 
     /// Throws away what is queued and ends the connection, in the middle of a write too.
@@ -109,16 +115,12 @@ impl Outbox {
         state.aborted = true;
         state.frames = Vec::new();
         state.bytes = 0;
-        drop(state);
-        self.ready.notify_one();
-        self.room.notify_one();
-        self.cut.notify_one();
+        wake(state);
     }
 
     /// Whether it was finished or aborted.
     pub fn is_ending(&self) -> bool {
-        let state = self.state();
-        state.finished || state.aborted
+        self.state().ending()
     }
 
     /// Whether it was aborted.
@@ -126,49 +128,50 @@ impl Outbox {
         self.state().aborted
     }
 
-    /// Everything queued, as soon as there is something. For what serves the connection alone.
-    pub async fn take(&self) -> Taken {
-        loop {
-            {
-                let mut state = self.state();
-                if !state.frames.is_empty() {
-                    state.bytes = 0;
-                    let frames = std::mem::take(&mut state.frames);
-                    drop(state);
-                    self.room.notify_one();
-                    return Taken::Frames(frames);
-                }
-                if state.finished || state.aborted {
-                    return Taken::End;
-                }
+    /// Everything queued, as soon as there is something, into an empty list, whose memory is used for what comes next. False at
+    /// the end: nothing more will come.
+    pub async fn take(&self, into: &mut Vec<Frame>) -> bool {
+        debug_assert!(into.is_empty(), "what was taken before is lost");
+        poll_fn(|cx| {
+            let mut state = self.state();
+            if state.frames.is_empty() {
+                return if state.ending() { Poll::Ready(false) } else { wait(&mut state, cx) };
             }
-            self.ready.notified().await;
-        }
+            let busy = self.is_busy(&state);
+            state.bytes = 0;
+            std::mem::swap(&mut state.frames, into);
+            if busy {
+                wake(state); // half_empty
+            }
+            Poll::Ready(true)
+        })
+        .await
     }
 
     /// Waits until at most half of the queue is in use: who sends without reading the answers is not read further.
     pub async fn half_empty(&self) {
-        loop {
-            {
-                let state = self.state();
-                let busy = state.frames.len() > self.limits.frames / 2 || state.bytes > self.limits.bytes / 2;
-                if !busy || state.finished || state.aborted {
-                    return;
-                }
-            }
-            self.room.notified().await;
-        }
+        poll_fn(|cx| {
+            let mut state = self.state();
+            if state.ending() || !self.is_busy(&state) { Poll::Ready(()) } else { wait(&mut state, cx) }
+        })
+        .await;
     }
 
     /// Waits for [`abort`](Self::abort).
     pub async fn aborted(&self) {
-        loop {
-            if self.state().aborted {
-                return;
-            }
-            self.cut.notified().await;
-        }
+        poll_fn(|cx| {
+            let mut state = self.state();
+            if state.aborted { Poll::Ready(()) } else { wait(&mut state, cx) }
+        })
+        .await;
     }
+}
+
+fn wait<T>(state: &mut State, cx: &Context<'_>) -> Poll<T> {
+    if !state.waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        state.waiting = Some(cx.waker().clone());
+    }
+    Poll::Pending
 }
 
 #[cfg(test)]
@@ -179,13 +182,18 @@ mod tests {
         Outbox::new(OutboxLimits { frames: 2, bytes: 20 })
     }
 
+    async fn taken(outbox: &Outbox) -> Option<Vec<Frame>> {
+        let mut frames = Vec::new();
+        outbox.take(&mut frames).await.then_some(frames)
+    }
+
     #[tokio::test]
     async fn full_is_told_and_nothing_is_waited_for() {
         let outbox = small();
         assert_eq!(outbox.push(Frame::text(b"one")), Ok(()));
         assert_eq!(outbox.push(Frame::text(b"two")), Ok(()));
         assert_eq!(outbox.push(Frame::text(b"three")), Err(Overflow));
-        assert_eq!(outbox.take().await, Taken::Frames(vec![Frame::text(b"one"), Frame::text(b"two")]));
+        assert_eq!(taken(&outbox).await, Some(vec![Frame::text(b"one"), Frame::text(b"two")]));
         assert_eq!(outbox.push(Frame::text(&[b'x'; 100])), Ok(()), "an empty queue takes any frame");
         assert_eq!(outbox.push(Frame::text(b"x")), Err(Overflow));
     }
@@ -196,13 +204,30 @@ mod tests {
         outbox.push(Frame::text(b"one")).unwrap();
         outbox.finish(Some(Frame::close_empty()));
         outbox.push(Frame::text(b"late")).unwrap();
-        assert_eq!(outbox.take().await, Taken::Frames(vec![Frame::text(b"one"), Frame::close_empty()]));
-        assert_eq!(outbox.take().await, Taken::End);
+        assert_eq!(taken(&outbox).await, Some(vec![Frame::text(b"one"), Frame::close_empty()]));
+        assert_eq!(taken(&outbox).await, None);
 
         let outbox = small();
         outbox.push(Frame::text(b"one")).unwrap();
         outbox.abort();
         outbox.aborted().await;
-        assert_eq!(outbox.take().await, Taken::End);
+        assert_eq!(taken(&outbox).await, None);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_goes_on_when_everything_was_taken() {
+        let outbox = small();
+        outbox.push(Frame::text(b"one")).unwrap();
+        outbox.push(Frame::text(b"two")).unwrap();
+        // In this order within one task: first it is found busy, then it is emptied, and then nothing more comes.
+        let reading = async {
+            outbox.half_empty().await;
+            outbox.finish(None);
+        };
+        let writing = async {
+            assert_eq!(taken(&outbox).await.map(|frames| frames.len()), Some(2));
+            taken(&outbox).await
+        };
+        assert_eq!(tokio::join!(biased; reading, writing).1, None);
     }
 }
