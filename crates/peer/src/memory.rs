@@ -10,7 +10,7 @@ pub fn resident() -> Option<u64> {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(
     unsafe_code,
-    reason = "glibc's malloc_trim, mallopt and sysconf have no safe wrapper; none takes a pointer"
+    reason = "glibc's malloc_trim, mallopt, sysconf and madvise have no safe wrapper; the last alone takes a pointer"
 )]
 mod glibc {
     pub(super) fn trim() {
@@ -21,6 +21,20 @@ mod glibc {
     pub(super) fn one_arena() {
         // SAFETY: mallopt(3) is called before any other thread exists and takes two integers.
         unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    }
+
+    pub(super) fn forget_code() {
+        unsafe extern "C" {
+            // The linker's: where the program's first segment begins, and where its code ends.
+            static __executable_start: u8;
+            static etext: u8;
+        }
+        let begin = &raw const __executable_start;
+        let len = (&raw const etext).addr() - begin.addr();
+        let whole_pages = len - len % usize::try_from(page_size()).unwrap_or(4096);
+        // SAFETY: constants and code, mapped from the program's file and never written: neither holds relocations (those are in
+        // segments of their own, behind). What madvise(2) takes away of such pages is read from the file again when it is used.
+        unsafe { libc::madvise(begin.cast_mut().cast(), whole_pages, libc::MADV_DONTNEED) };
     }
 
     pub(super) fn page_size() -> u64 {
@@ -34,6 +48,7 @@ mod glibc {
 mod glibc {
     pub(super) fn trim() {}
     pub(super) fn one_arena() {}
+    pub(super) fn forget_code() {}
     pub(super) fn page_size() -> u64 {
         4096
     }
@@ -51,6 +66,12 @@ pub fn trim() {
 /// One arena for all threads: the resolver's short-lived thread must not get its own. Call before any thread starts.
 pub fn one_arena() {
     glibc::one_arena();
+}
+
+/// Takes the program's code and constants out of the resident set. What is used again comes back from the page cache; what only
+/// starting up needed stays away: more than half a megabyte of a peer.
+pub(crate) fn forget_code() {
+    glibc::forget_code();
 }
 
 #[cfg(all(test, target_os = "linux", target_env = "gnu"))]
@@ -72,5 +93,26 @@ mod tests {
         let trimmed = resident().unwrap().saturating_sub(before);
         assert!(trimmed < took / 4, "{trimmed} of {took} are still here");
         assert_eq!(kept.len(), 256);
+    }
+
+    #[test]
+    fn code_is_taken_out_of_the_resident_set_and_comes_back() {
+        let code = || -> u64 {
+            let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+            let here = code_is_taken_out_of_the_resident_set_and_comes_back as *const () as usize;
+            let mut lines = smaps.lines().skip_while(|line| {
+                let bounds = line.split(' ').next().and_then(|range| range.split_once('-'));
+                let bounds = bounds.map(|(from, to)| [from, to].map(|at| usize::from_str_radix(at, 16)));
+                !matches!(bounds, Some([Ok(from), Ok(to)]) if (from..to).contains(&here))
+            });
+            let rss = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+            rss.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+        };
+        let before = code();
+        forget_code();
+        let after = code();
+        assert!(after < before, "{after} kB of code after {before}");
+        // And all of it still works.
+        what_a_burst_took_stays_until_it_is_trimmed();
     }
 }

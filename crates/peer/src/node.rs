@@ -184,6 +184,7 @@ impl Node {
     pub(crate) fn signal_connected(&self, room: &Room) {
         count(&self.metrics.signal_connects);
         tracing::info!(room = %room.name, "signalling connected");
+        crate::memory::forget_code(); // what starting and connecting needed
     }
 
     /// How many transfers to neighbours are under way.
