@@ -184,11 +184,12 @@ impl<N: Clone + Eq + Hash + fmt::Display + fmt::Debug> Room<N> {
     ) -> Result<(), RoomError<N>> {
         self.settle();
         self.check_connected(id)?;
-        let other = self
-            .id(neighbor)
-            .filter(|&other| self.has_link(id, other) || self.graph.flags(id, other).has(Flags::DOWN))
-            .ok_or_else(|| self.not_a_link(id, neighbor))?;
-        self.edit(id, other, changes, |ab, ba| (ab.with(Flags::DOWN, !up), ba));
+        let other = self.id(neighbor).ok_or_else(|| self.not_a_link(id, neighbor))?;
+        let before = (self.graph.flags(id, other), self.graph.flags(other, id));
+        if !exists(before.0, before.1) && !before.0.has(Flags::DOWN) {
+            return Err(self.not_a_link(id, neighbor));
+        }
+        self.replace(id, other, before, (before.0.with(Flags::DOWN, !up), before.1), changes);
         Ok(())
     }
 
