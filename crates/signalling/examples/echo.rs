@@ -8,6 +8,7 @@ use bytes::Bytes;
 use hopcast_signalling::{
     connection::{self, ConnectionLimits, Handler},
     frame::Frame,
+    group::Turns,
     outbox::{Outbox, OutboxLimits},
 };
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
@@ -48,7 +49,7 @@ async fn answer(
         let outbox = Arc::new(Outbox::new(OutboxLimits { frames: 1 << 20, bytes: 4 * MESSAGE }));
         let limits =
             ConnectionLimits { message: MESSAGE, linger: Duration::from_secs(1), ..Default::default() };
-        connection::serve(read, write, &outbox, Echo(outbox.clone()), limits).await;
+        connection::serve(read, write, &outbox, &Turns::default(), Echo(outbox.clone()), limits).await;
     });
     Ok(response.map(BodyExt::boxed_unsync))
 }

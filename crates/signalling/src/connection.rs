@@ -7,8 +7,8 @@
 use std::{
     future::poll_fn,
     io::{self, IoSlice},
-    pin::pin,
-    task::Poll,
+    pin::{Pin, pin},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     burst::{ReadError, Source},
     frame::{CLOSE_NORMAL, CLOSE_NOT_UTF8, CLOSE_PROTOCOL, CLOSE_TOO_LARGE, CONTROL_BYTES, Frame},
+    group::Turns,
     outbox::Outbox,
 };
 
@@ -74,6 +75,7 @@ pub async fn serve<R, W, H>(
     read: R,
     mut write: W,
     outbox: &Outbox,
+    turns: &Turns,
     handler: H,
     limits: ConnectionLimits,
 ) -> Ended
@@ -91,12 +93,18 @@ where
             outbox.finish(last);
             ended
         };
-        let writing = write_loop(&mut write, outbox, limits.write_stall);
-        tokio::pin!(writing);
-        tokio::select! {
+        let writing = write_loop(&mut write, outbox, turns, limits.write_stall);
+        let (mut reading, mut writing) = (pin!(reading), pin!(writing));
+        let first = poll_fn(|cx| {
+            if let Poll::Ready(clean) = writing.as_mut().poll(cx) {
+                return Poll::Ready(Err(clean));
+            }
+            if turns.may_read() { reading.as_mut().poll(cx).map(Ok) } else { Poll::Pending }
+        });
+        match first.await {
             // What is queued still goes out, the close frame last.
-            ended = reading => (ended, timeout(limits.linger, writing).await.unwrap_or(false)),
-            clean = &mut writing => (Ended::Here, clean),
+            Ok(ended) => (ended, timeout(limits.linger, writing).await.unwrap_or(false)),
+            Err(clean) => (Ended::Here, clean),
         }
     };
     // Dropping a socket that has unread bytes resets the connection, and the last frames with it: read them away, until
@@ -265,9 +273,14 @@ fn answer_to_close(payload: &[u8]) -> (Ended, Option<Frame>) {
 const KEPT: usize = 16;
 
 /// Writes until the outbox ends; false if it was cut, or the other end did not take the bytes.
-async fn write_loop<W: AsyncWrite + Unpin>(write: &mut W, outbox: &Outbox, stall: Duration) -> bool {
+async fn write_loop<W: AsyncWrite + Unpin>(
+    write: &mut W,
+    outbox: &Outbox,
+    turns: &Turns,
+    stall: Duration,
+) -> bool {
     let mut frames = Vec::new();
-    while outbox.take(&mut frames).await {
+    while outbox.take(&mut frames, turns).await {
         let written = tokio::select! {
             biased; // mostly it is done at once, and nobody need be told of the end of it
             written = write_batch(write, &frames, stall) => written,
@@ -290,22 +303,50 @@ async fn write_batch<W: AsyncWrite + Unpin>(
     frames: &[Frame],
     stall: Duration,
 ) -> io::Result<()> {
-    const SLICES: usize = 64;
-    for batch in frames.chunks(SLICES) {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        for (slice, frame) in slices.iter_mut().zip(batch) {
-            *slice = IoSlice::new(frame.wire());
+    let mut left = Left { frames, gone: 0 };
+    while !left.frames.is_empty() {
+        let written = in_time(poll_fn(|cx| left.poll_write(write, cx)), stall).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
         }
-        let mut left = &mut slices[..batch.len()];
-        while !left.is_empty() {
-            let written = in_time(write.write_vectored(left), stall).await?;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            IoSlice::advance_slices(&mut left, written);
-        }
+        left.advance(written);
     }
     Ok(())
+}
+
+/// What is to be written, without so many bytes of the first frame. The list that the kernel is given is made anew at each
+/// write: kept here it would be most of what an idle connection needs.
+struct Left<'a> {
+    frames: &'a [Frame],
+    gone: usize,
+}
+
+impl Left<'_> {
+    fn poll_write<W: AsyncWrite + Unpin>(
+        &self,
+        write: &mut W,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        const SLICES: usize = 64;
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut count = 0;
+        for (slice, frame) in slices.iter_mut().zip(self.frames) {
+            *slice = IoSlice::new(frame.wire());
+            count += 1;
+        }
+        slices[0].advance(self.gone);
+        Pin::new(write).poll_write_vectored(cx, &slices[..count])
+    }
+
+    fn advance(&mut self, written: usize) {
+        self.gone += written;
+        while let Some((first, rest)) = self.frames.split_first()
+            && self.gone >= first.len()
+        {
+            self.gone -= first.len();
+            self.frames = rest;
+        }
+    }
 }
 
 /// A write, within so long. A clock is looked at only where the other end does not take the bytes at once.
@@ -313,6 +354,6 @@ async fn in_time(write: impl Future<Output = io::Result<usize>>, stall: Duration
     let mut write = pin!(write);
     match poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx))).await {
         Poll::Ready(written) => written,
-        Poll::Pending => timeout(stall, write).await?,
+        Poll::Pending => Box::pin(timeout(stall, write)).await?,
     }
 }

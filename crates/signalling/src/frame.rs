@@ -3,6 +3,8 @@
 //! A server's frames carry no mask, so the same bytes fit every connection: a path of 100 hops is serialised once and
 //! queued 100 times as a counted reference.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use fastwebsockets::{Frame as Raw, OpCode, Payload};
 use serde::Serialize;
@@ -23,16 +25,19 @@ pub const CLOSE_POLICY: u16 = 1008;
 /// Longest payload of a control frame (RFC 6455 5.5).
 pub const CONTROL_BYTES: usize = 125;
 
+/// What a thread keeps for the text of its next message, in bytes.
+const KEPT_TEXT: usize = 64 << 10;
+
 /// One frame in wire form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame(Bytes);
 
 impl Frame {
     fn encode(opcode: OpCode, payload: &[u8]) -> Self {
-        let mut wire = Vec::new();
-        let len = Raw::new(true, opcode, None, Payload::Borrowed(payload)).write(&mut wire).len();
-        wire.truncate(len);
-        Self(wire.into())
+        let mut head = [0; 16];
+        let len = Raw::new(true, opcode, None, Payload::Borrowed(payload)).fmt_head(&mut head);
+        // Of the very size, which is what needs no second allocation to be counted.
+        Self([&head[..len], payload].concat().into())
     }
 
     /// A text frame with any payload.
@@ -47,9 +52,16 @@ impl Frame {
 
     /// A text frame with a message as JSON.
     pub fn json(message: &impl Serialize) -> Self {
-        let text = serde_json::to_vec(message)
-            .expect("messages are structs of strings and numbers, which JSON can always say");
-        Self::text(&text)
+        thread_local! {
+            static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        TEXT.with_borrow_mut(|text| {
+            text.clear();
+            text.shrink_to(KEPT_TEXT);
+            serde_json::to_writer(&mut *text, message)
+                .expect("messages are structs of strings and numbers, which JSON can always say");
+            Self::text(text)
+        })
     }
 
     /// A ping without payload.

@@ -11,6 +11,11 @@
 //! number of its members, and goes to the end of it. So rooms share the processors as equals, whatever their sizes, and
 //! what one member does to others of its group wakes no other thread.
 //!
+//! A group reads or it writes. Members that were woken are polled first, and what they do may give hundreds of others something
+//! to write; those are polled when nobody of the first kind is left. When very many have written in one go it rests for a few
+//! milliseconds, in which it reads only: so under load one write takes the frames of several paths, and a write is what a path
+//! costs (docs/benchmarks). A group with little to do writes at once.
+//!
 //! By hand, since it is what each frame to each peer passes: with `FuturesUnordered`, which writes two neighbours' entries at each
 //! visit, a path through 1,250 peers cost a fifth more, and with `futures-buffered` more still (docs/benchmarks).
 //!
@@ -22,10 +27,18 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
+    time::{Duration, Instant},
 };
+
+use tokio::time::{Sleep, sleep};
+
+/// When so many have written in one go, a group rests: meanwhile nothing is written.
+const MANY: usize = 256;
+/// It rests for as long as that took, but not longer than this.
+const LONGEST_REST: Duration = Duration::from_millis(5);
 
 /// What a group is made of.
 type Member = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -45,8 +58,10 @@ struct Queue(Mutex<ToDo>);
 struct ToDo {
     /// The places of members that are to be polled, each once: first come, first served.
     woken: VecDeque<usize>,
+    /// The same of those that have something to write.
+    writers: VecDeque<usize>,
     /// As many as join between two turns.
-    joining: Vec<Member>,
+    joining: Vec<Place>,
     task: TaskState,
 }
 
@@ -58,12 +73,15 @@ enum TaskState {
     /// It will look at what is to be done without being woken.
     Awake,
     Asleep(Waker),
+    /// The same, but what is to be written has to wait.
+    Resting(Waker),
 }
 
 impl std::fmt::Debug for ToDo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ToDo")
             .field("woken", &self.woken.len())
+            .field("writers", &self.writers.len())
             .field("joining", &self.joining.len())
             .field("task", &self.task)
             .finish()
@@ -76,6 +94,18 @@ impl Queue {
     }
 }
 
+/// Lets go of the lock, and has what is to be done looked at.
+fn wake(mut to_do: MutexGuard<'_, ToDo>) {
+    match std::mem::take(&mut to_do.task) {
+        TaskState::Asleep(waker) | TaskState::Resting(waker) => {
+            to_do.task = TaskState::Awake;
+            drop(to_do);
+            waker.wake();
+        }
+        as_it_was => to_do.task = as_it_was,
+    }
+}
+
 impl Group {
     /// An empty one that polls `turn` members before it lets others work.
     pub(crate) fn new(turn: usize) -> Self {
@@ -84,28 +114,58 @@ impl Group {
 
     /// Takes a member in. To be called within a runtime.
     pub(crate) fn join(&self, member: impl Future<Output = ()> + Send + 'static) {
+        self.join_with(|_| member);
+    }
+
+    /// Takes a member in that writes when its group does. To be called within a runtime.
+    pub(crate) fn join_with<M>(&self, member: impl FnOnce(Turns) -> M)
+    where
+        M: Future<Output = ()> + Send + 'static,
+    {
+        let bell =
+            || Bell { place: AtomicUsize::new(0), rung: AtomicBool::new(true), queue: self.queue.clone() };
+        let writes = Arc::new(Writes { bell: bell(), now: AtomicBool::new(false) });
+        let member = Box::pin(member(Turns(Some(writes.clone()))));
+        let bell = Arc::new(bell());
+        let waker = Waker::from(bell.clone());
         let mut to_do = self.queue.lock();
-        to_do.joining.push(Box::pin(member));
-        match std::mem::replace(&mut to_do.task, TaskState::Awake) {
-            TaskState::None => {
-                let mut members = Members::new(self.queue.clone());
-                let turn = self.turn;
-                drop(tokio::spawn(poll_fn(move |cx| members.take_a_turn(turn, cx))));
-            }
-            TaskState::Awake => {}
-            TaskState::Asleep(waker) => {
-                drop(to_do);
-                waker.wake();
-            }
+        to_do.joining.push(Place { member, bell, waker, writes });
+        if matches!(to_do.task, TaskState::None) {
+            to_do.task = TaskState::Awake;
+            let mut members = Members::new(self.queue.clone());
+            let turn = self.turn;
+            drop(tokio::spawn(poll_fn(move |cx| members.take_a_turn(turn, cx))));
+        } else {
+            wake(to_do);
         }
     }
 }
 
 /// How one member is woken: its place is noted, once until it is polled.
+#[derive(Debug)]
 struct Bell {
-    place: usize,
+    /// Not looked at before it has been polled for the first time.
+    place: AtomicUsize,
     rung: AtomicBool,
     queue: Arc<Queue>,
+}
+
+impl Bell {
+    fn ring(&self, to_write: bool) {
+        if self.rung.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let place = self.place.load(Ordering::Relaxed);
+        let mut to_do = self.queue.lock();
+        if !to_write {
+            to_do.woken.push_back(place);
+            return wake(to_do);
+        }
+        to_do.writers.push_back(place);
+        if !matches!(to_do.task, TaskState::Resting(_)) {
+            wake(to_do);
+        }
+    }
 }
 
 impl Wake for Bell {
@@ -114,25 +174,61 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.rung.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let mut to_do = self.queue.lock();
-        to_do.woken.push_back(self.place);
-        if matches!(to_do.task, TaskState::Asleep(_))
-            && let TaskState::Asleep(waker) = std::mem::replace(&mut to_do.task, TaskState::Awake)
-        {
-            drop(to_do);
-            waker.wake();
-        }
+        self.ring(false);
     }
 }
 
-/// A member, and how it is woken. The bell of a member that has ended stays rung: nobody hears of it again.
+/// How one member is told that there is something to write.
+#[derive(Debug)]
+struct Writes {
+    bell: Bell,
+    /// It is being polled for that.
+    now: AtomicBool,
+}
+
+impl Wake for Writes {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.bell.ring(true);
+    }
+}
+
+/// When a member may read and when it may write: not at the same time in a group, at any time without one.
+#[derive(Debug, Clone, Default)]
+pub struct Turns(Option<Arc<Writes>>);
+
+impl Turns {
+    /// Whether the group reads.
+    pub(crate) fn may_read(&self) -> bool {
+        self.0.as_ref().is_none_or(|writes| !writes.now.load(Ordering::Relaxed))
+    }
+
+    /// Whether the group writes; if not, the member is polled again when it does.
+    pub(crate) fn may_write(&self) -> bool {
+        self.0.as_ref().is_none_or(|writes| {
+            let now = writes.now.load(Ordering::Relaxed);
+            if !now {
+                writes.wake_by_ref();
+            }
+            now
+        })
+    }
+
+    /// What has the member polled when it may write.
+    pub(crate) fn writer(&self, cx: &Context<'_>) -> Waker {
+        self.0.clone().map_or_else(|| cx.waker().clone(), Waker::from)
+    }
+}
+
+/// A member, and how it is woken. The bells of a member that has ended stay rung: nobody hears of it again.
 struct Place {
     member: Member,
     bell: Arc<Bell>,
     waker: Waker,
+    writes: Arc<Writes>,
 }
 
 /// All members, polled by their group's task.
@@ -140,42 +236,96 @@ struct Members {
     queue: Arc<Queue>,
     places: Vec<Option<Place>>,
     free: Vec<usize>,
-    /// Taken out of the queue.
+    /// Taken out of the queue: to be polled because they were woken.
     woken: VecDeque<usize>,
+    /// To be polled to write.
+    writers: VecDeque<usize>,
+    /// How many of those that were taken out at once have written, and what that took.
+    wrote: usize,
+    spent: Duration,
+    /// Until then nothing is written.
+    rest: Option<Pin<Box<Sleep>>>,
 }
 
 impl Members {
     fn new(queue: Arc<Queue>) -> Self {
-        Self { queue, places: Vec::new(), free: Vec::new(), woken: VecDeque::new() }
+        Self {
+            queue,
+            places: Vec::new(),
+            free: Vec::new(),
+            woken: VecDeque::new(),
+            writers: VecDeque::new(),
+            wrote: 0,
+            spent: Duration::ZERO,
+            rest: None,
+        }
     }
 
     /// Polls as many as a turn has; ends when there are no members.
     fn take_a_turn(&mut self, turn: usize, cx: &mut Context<'_>) -> Poll<()> {
-        for _ in 0..turn {
-            let Some(place) = self.woken.pop_front() else {
-                if !self.look(cx) {
-                    return if self.is_empty() { Poll::Ready(()) } else { Poll::Pending };
-                }
-                continue;
-            };
-            self.poll(place);
+        let mut left = turn;
+        while left > 0 {
+            if let Some(place) = self.woken.pop_front() {
+                self.poll(place, false);
+                left -= 1;
+            } else if !self.writers.is_empty() {
+                self.write(&mut left);
+            } else if !self.look(cx) {
+                return if self.is_empty() { Poll::Ready(()) } else { Poll::Pending };
+            }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Has so many write at the most; when all have, the group rests.
+    fn write(&mut self, left: &mut usize) {
+        let begin = Instant::now();
+        while *left > 0
+            && let Some(place) = self.writers.pop_front()
+        {
+            self.poll(place, true);
+            self.wrote += 1;
+            *left -= 1;
+        }
+        self.spent += begin.elapsed();
+        if self.writers.is_empty() {
+            if self.wrote >= MANY {
+                self.rest = Some(Box::pin(sleep(self.spent.min(LONGEST_REST))));
+            }
+            (self.wrote, self.spent) = (0, Duration::ZERO);
+        }
+    }
+
+    /// Whether nothing is to be written yet.
+    fn rests(&mut self, cx: &mut Context<'_>) -> bool {
+        let rests = self.rest.as_mut().is_some_and(|rest| rest.as_mut().poll(cx).is_pending());
+        if !rests {
+            self.rest = None;
+        }
+        rests
     }
 
     fn is_empty(&self) -> bool {
         self.free.len() == self.places.len()
     }
 
-    /// Takes what is to be done out of the queue; false where that is nothing, which is noted.
-    fn look(&mut self, cx: &Context<'_>) -> bool {
-        let mut to_do = self.queue.lock();
+    /// Takes what comes next out of the queue; false where that is nothing, which is noted.
+    fn look(&mut self, cx: &mut Context<'_>) -> bool {
+        let rests = self.rests(cx);
+        let queue = self.queue.clone();
+        let mut to_do = queue.lock();
         std::mem::swap(&mut self.woken, &mut to_do.woken);
+        if !rests {
+            std::mem::swap(&mut self.writers, &mut to_do.writers);
+        }
         let joining = std::mem::take(&mut to_do.joining);
-        if self.woken.is_empty() && joining.is_empty() {
-            to_do.task =
-                if self.is_empty() { TaskState::None } else { TaskState::Asleep(cx.waker().clone()) };
+        if self.woken.is_empty() && joining.is_empty() && self.writers.is_empty() {
+            to_do.task = match rests {
+                true => TaskState::Resting(cx.waker().clone()),
+                false if self.is_empty() => TaskState::None,
+                false => TaskState::Asleep(cx.waker().clone()),
+            };
             return false;
         }
         drop(to_do);
@@ -186,27 +336,31 @@ impl Members {
     }
 
     /// Finds a place for a member; it is to be polled.
-    fn join(&mut self, member: Member) {
+    fn join(&mut self, member: Place) {
         let place = self.free.pop().unwrap_or(self.places.len());
-        let bell = Arc::new(Bell { place, rung: AtomicBool::new(true), queue: self.queue.clone() });
-        let waker = Waker::from(bell.clone());
-        let member = Some(Place { member, bell, waker });
+        member.bell.place.store(place, Ordering::Relaxed);
+        member.writes.bell.place.store(place, Ordering::Relaxed);
+        member.writes.bell.rung.store(false, Ordering::Release);
         match self.places.get_mut(place) {
-            Some(free) => *free = member,
-            None => self.places.push(member),
+            Some(free) => *free = Some(member),
+            None => self.places.push(Some(member)),
         }
         self.woken.push_back(place);
     }
 
-    fn poll(&mut self, place: usize) {
-        let Some(Place { member, bell, waker }) = self.places.get_mut(place).and_then(Option::as_mut) else {
+    fn poll(&mut self, place: usize, to_write: bool) {
+        let Some(Place { member, bell, waker, writes }) = self.places.get_mut(place).and_then(Option::as_mut)
+        else {
             return;
         };
         // Before it is polled: what happens from here on is to be looked at again. Acquires what was done before it was rung.
-        bell.rung.swap(false, Ordering::AcqRel);
+        let rung = if to_write { &writes.bell.rung } else { &bell.rung };
+        rung.swap(false, Ordering::AcqRel);
+        writes.now.store(to_write, Ordering::Relaxed);
         let mut cx = Context::from_waker(waker);
         if member.as_mut().poll(&mut cx).is_ready() {
             bell.rung.store(true, Ordering::Release);
+            writes.bell.rung.store(true, Ordering::Release);
             self.places[place] = None;
             self.free.push(place);
         }
@@ -286,5 +440,70 @@ mod tests {
         let (done, finished) = oneshot::channel();
         group.join(async move { done.send(()).unwrap() });
         finished.await.unwrap();
+    }
+
+    /// A member that reads once when it is told to, and then writes.
+    async fn told(go: oneshot::Receiver<()>, turns: Turns, log: Arc<Mutex<Vec<&'static str>>>) {
+        let _ = go.await;
+        assert!(turns.may_read());
+        log.lock().unwrap().push("read");
+        poll_fn(|_| if turns.may_write() { Poll::Ready(()) } else { Poll::Pending }).await;
+        assert!(!turns.may_read());
+        log.lock().unwrap().push("written");
+        std::thread::sleep(Duration::from_micros(10)); // what writing takes
+    }
+
+    async fn until(is: impl Fn() -> bool) {
+        while !is() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_read_before_any_writes_and_after_many_there_is_a_rest() {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let group = Group::new(32);
+        let mut tell = Vec::new();
+        for _ in 0..=MANY {
+            let (send, receive) = oneshot::channel();
+            group.join_with(|turns| told(receive, turns, log.clone()));
+            tell.push(send);
+        }
+        let last = tell.pop().unwrap();
+        for tell in tell {
+            tell.send(()).unwrap();
+        }
+        until(|| log.lock().unwrap().len() == 2 * MANY).await;
+        assert_eq!(log.lock().unwrap()[..MANY], ["read"; MANY]);
+        assert_eq!(log.lock().unwrap()[MANY..], ["written"; MANY]);
+        log.lock().unwrap().clear();
+        // While the group rests it reads; the clock stands still until nothing is left to be done.
+        last.send(()).unwrap();
+        until(|| matches!(group.queue.lock().task, TaskState::Resting(_)) && log.lock().unwrap().len() == 1)
+            .await;
+        let begin = tokio::time::Instant::now();
+        until_asleep(&group).await;
+        assert_eq!(*log.lock().unwrap(), ["read", "written"]);
+        assert!((Duration::from_millis(1)..=LONGEST_REST * 2).contains(&begin.elapsed()));
+    }
+
+    /// Until its last member is gone, with time going by.
+    async fn until_asleep(group: &Group) {
+        while !matches!(group.queue.lock().task, TaskState::None) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn few_that_write_are_followed_by_no_rest() {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let group = Group::new(32);
+        for _ in 0..3 {
+            let (send, receive) = oneshot::channel();
+            group.join_with(|turns| told(receive, turns, log.clone()));
+            send.send(()).unwrap();
+            until(|| !log.lock().unwrap().is_empty() && log.lock().unwrap().len() % 2 == 0).await;
+            assert!(!matches!(group.queue.lock().task, TaskState::Resting(_)));
+        }
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     api,
     connection::{self, ConnectionLimits},
     core::Dialect,
+    group::Turns,
     hub::{Hub, Refusal, Session},
     patient::Patient,
 };
@@ -184,7 +185,7 @@ impl Entered {
         let Ok(upgraded) = upgrade.await else { return };
         // The bare socket again: its halves need no lock between them, and a WebSocket has its own deadline.
         let Ok(parts) = upgraded.downcast::<TokioIo<Patient<TcpStream>>>() else { return };
-        session.group().join(talk(parts, session, limits, permit));
+        session.group().join_with(|turns| talk(parts, session, turns, limits, permit));
     }
 }
 
@@ -192,6 +193,7 @@ impl Entered {
 async fn talk(
     parts: Parts<TokioIo<Patient<TcpStream>>>,
     session: Session,
+    turns: Turns,
     limits: ConnectionLimits,
     permit: OwnedSemaphorePermit,
 ) {
@@ -202,7 +204,7 @@ async fn talk(
     drop(parts.read_buf);
     let read = std::io::Cursor::new(early).chain(read);
     let outbox = session.outbox();
-    let ended = connection::serve(read, write, &outbox, session, limits).await;
+    let ended = connection::serve(read, write, &outbox, &turns, session, limits).await;
     debug!("a connection ended: {ended:?}");
     drop(permit);
 }

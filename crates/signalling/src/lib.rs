@@ -18,7 +18,7 @@ pub mod door;
 pub mod error;
 pub mod events;
 pub mod frame;
-mod group;
+pub mod group;
 mod http;
 pub mod hub;
 pub mod listener;

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::frame::Frame;
+use crate::{frame::Frame, group::Turns};
 
 /// The bounds of one queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,9 @@ struct State {
     bytes: usize,
     finished: bool,
     aborted: bool,
-    /// What serves the connection waits for something here.
+    /// What serves the connection waits for something to write.
+    writer: Option<Waker>,
+    /// It waits for something else.
     waiting: Option<Waker>,
 }
 
@@ -49,9 +51,9 @@ impl State {
 
 /// Lets go of the lock and has another look taken by who waits.
 fn wake(mut state: MutexGuard<'_, State>) {
-    let waiting = state.waiting.take();
+    let (writer, waiting) = (state.writer.take(), state.waiting.take());
     drop(state);
-    if let Some(waker) = waiting {
+    for waker in [writer, waiting].into_iter().flatten() {
         waker.wake();
     }
 }
@@ -92,8 +94,9 @@ impl Outbox {
         let first = state.frames.is_empty();
         state.bytes = bytes;
         state.frames.push(frame);
-        if first {
-            wake(state);
+        if first && let Some(writer) = state.writer.take() {
+            drop(state);
+            writer.wake();
         }
         Ok(())
     }
@@ -128,14 +131,23 @@ impl Outbox {
         self.state().aborted
     }
 
-    /// Everything queued, as soon as there is something, into an empty list, whose memory is used for what comes next. False at
-    /// the end: nothing more will come.
-    pub async fn take(&self, into: &mut Vec<Frame>) -> bool {
+    /// Everything queued, as soon as there is something and it is the time to write, into an empty list, whose memory is used
+    /// for what comes next. False at the end: nothing more will come.
+    pub async fn take(&self, into: &mut Vec<Frame>, turns: &Turns) -> bool {
         debug_assert!(into.is_empty(), "what was taken before is lost");
         poll_fn(|cx| {
             let mut state = self.state();
             if state.frames.is_empty() {
-                return if state.ending() { Poll::Ready(false) } else { wait(&mut state, cx) };
+                if state.ending() {
+                    return Poll::Ready(false);
+                }
+                if state.writer.is_none() {
+                    state.writer = Some(turns.writer(cx));
+                }
+                return Poll::Pending;
+            }
+            if !turns.may_write() {
+                return Poll::Pending;
             }
             let busy = self.is_busy(&state);
             state.bytes = 0;
@@ -184,7 +196,7 @@ mod tests {
 
     async fn taken(outbox: &Outbox) -> Option<Vec<Frame>> {
         let mut frames = Vec::new();
-        outbox.take(&mut frames).await.then_some(frames)
+        outbox.take(&mut frames, &Turns::default()).await.then_some(frames)
     }
 
     #[tokio::test]

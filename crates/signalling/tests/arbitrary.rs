@@ -6,6 +6,7 @@ use hopcast_protocol::PeerName;
 use hopcast_signalling::{
     connection::{self, ConnectionLimits, Handler},
     core::{ConnectionId, Dialect, Epoch, Output, Outputs, Policy, Room},
+    group::Turns,
     outbox::{Outbox, OutboxLimits},
 };
 use proptest::prelude::*;
@@ -180,7 +181,7 @@ proptest! {
             let outbox = Arc::new(Outbox::new(OutboxLimits::default()));
             let limits = ConnectionLimits { message: 256, ..ConnectionLimits::default() };
             let mut written = Vec::new();
-            connection::serve(&bytes[..], &mut written, &outbox, Nothing(outbox.clone()), limits).await;
+            connection::serve(&bytes[..], &mut written, &outbox, &Turns::default(), Nothing(outbox.clone()), limits).await;
             written
         });
         // What was written is whole frames.
