@@ -102,10 +102,11 @@ pub(crate) async fn given_up(node: Rc<Node>, link: Rc<Link>, patience: Patience)
 /// True if the neighbour, and nobody else at its address, answers on a fresh connection.
 async fn probe(node: &Node, link: &Rc<Link>) -> bool {
     let exchange = async {
-        let mut sender = upstream::open(node, link).await.ok()?;
+        let mut wire = upstream::open(node, link).await.ok()?;
         let request =
             Request::get("/health").header(header::HOST, &link.endpoint).body(Empty::<Bytes>::new()).ok()?;
-        let response = sender.send_request(request).await.ok()?;
+        let response = wire.ask(request).await.ok()?;
+        wire.rest();
         let body = Limited::new(response.into_body(), 256).collect().await.ok()?.to_bytes();
         let mut name = body.split(|byte| *byte == b':');
         (name.next() == Some(link.name.as_str().as_bytes())).then_some(())

@@ -52,6 +52,7 @@ mod trace;
 mod transfer;
 mod upstream;
 mod way;
+mod wire;
 
 pub use node::Exit;
 pub use peer::{Connect, Peer, ReloadError, StartError, databases};

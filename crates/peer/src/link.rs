@@ -6,17 +6,14 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use hopcast_protocol::{
     Emulation, LinkKey, NeighborConfig, PeerName, RoomName,
     limits::{NO_PROGRESS, NO_PROGRESS_PER_HOP},
 };
 use http::StatusCode;
-use http_body_util::Empty;
-use hyper::client::conn::http1::SendRequest;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{conn::Conn, emulation::Pace, net::DialError};
+use crate::{conn::Conn, emulation::Pace, net::DialError, wire::Wire};
 
 /// Idle connections kept to one neighbour.
 const IDLE: usize = 4;
@@ -107,12 +104,9 @@ pub enum Blame {
     Nobody,
 }
 
-/// A client's half of a kept-alive connection.
-pub(crate) type Sender = SendRequest<Empty<Bytes>>;
-
 #[derive(Debug)]
 struct Idle {
-    sender: Sender,
+    wire: Wire,
     since: Instant,
 }
 
@@ -224,18 +218,19 @@ impl Link {
     }
 
     /// An idle connection that is still open.
-    pub fn take_idle(&self, now: Instant) -> Option<Sender> {
+    pub(crate) fn take_idle(&self, now: Instant) -> Option<Wire> {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|idle| !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < KEEP);
-        idle.pop().map(|idle| idle.sender)
+        idle.retain(|idle| !idle.wire.is_closed() && now.saturating_duration_since(idle.since) < KEEP);
+        idle.pop().map(|idle| idle.wire)
     }
 
     /// Keeps a connection for the next request.
-    pub fn put_idle(&self, sender: Sender, now: Instant) {
+    pub(crate) fn put_idle(&self, wire: Wire, now: Instant) {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|idle| !idle.sender.is_closed());
+        idle.retain(|idle| !idle.wire.is_closed());
         if !self.gone.get() && idle.len() < IDLE {
-            idle.push(Idle { sender, since: now });
+            wire.rest();
+            idle.push(Idle { wire, since: now });
         }
     }
 }

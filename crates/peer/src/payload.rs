@@ -22,7 +22,8 @@ use crate::{
     emulation,
     link::{HopError, Link},
     routes::Route,
-    upstream::{BUFFER, UpstreamBody},
+    upstream::UpstreamBody,
+    wire::BUFFER,
 };
 
 /// Bytes handed to the socket at a time.

@@ -17,7 +17,7 @@ use crate::{
     page,
     payload::{Reply, Served},
     player, relay, reply,
-    upstream::BUFFER,
+    wire::BUFFER,
 };
 
 /// Connections at a time; more are closed at once.

@@ -15,21 +15,16 @@ use hopcast_protocol::RelayAuth;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::Empty;
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::{
     emulation, health,
-    link::{HopError, Link, Patience, Sender},
+    link::{HopError, Link, Patience},
     net,
     node::Node,
+    wire::Wire,
 };
-
-/// hyper's buffer for one connection: the one buffer of a transfer, so also the longest write. What the kernel sends as one
-/// packet to its own loopback (MTU 65,536, less 52 bytes of heads and timestamps) or hands to an Ethernet card to cut (45 times
-/// 1,448 bytes): 64 KiB would go as a whole packet and a rest of a few bytes, each with its own way through the kernel.
-pub(crate) const BUFFER: usize = 45 * 1448;
 
 /// What a neighbour answered.
 #[derive(Debug)]
@@ -47,23 +42,19 @@ pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Opens a connection and its task; the task ends with the connection or with the link.
-pub(crate) async fn open(node: &Node, link: &Rc<Link>) -> Result<Sender, HopError> {
+/// Opens a connection and the task that keeps it; the task ends with the connection or with the link.
+pub(crate) async fn open(node: &Node, link: &Rc<Link>) -> Result<Wire, HopError> {
     let config = node.config();
     let stream = net::dial(&link.endpoint, config.dial_from, net::Buffers::asking(&config.limits)).await?;
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(BUFFER)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| HopError::Broken(error.to_string()))?;
+    let (wire, keeper) = Wire::open(stream).await.map_err(|error| HopError::Broken(error.to_string()))?;
     let link = link.clone();
     node.spawn(async move {
         tokio::select! {
-            _ = connection => {} // its users learn of an error themselves
+            () = keeper => {}
             () = link.was_cut() => {}
         }
     });
-    Ok(sender)
+    Ok(wire)
 }
 
 /// Sends a request over a link, signed with the link's key.
@@ -103,20 +94,16 @@ async fn exchange(
         if link.is_cut() {
             return Err(HopError::Cut);
         }
-        let (mut sender, reused) = if let Some(sender) = link.take_idle(Instant::now()) {
-            (sender, true)
+        let (mut wire, reused) = if let Some(wire) = link.take_idle(Instant::now()) {
+            (wire, true)
         } else {
             tokio::select! {
                 opened = open(node, link) => (opened?, false),
                 () = &mut given_up => return Err(HopError::Stalled),
             }
         };
-        let attempt = async {
-            sender.ready().await?;
-            sender.send_request(build(node, link, method, path, range)).await
-        };
         let response = tokio::select! {
-            response = attempt => response,
+            response = wire.ask(build(node, link, method, path, range)) => response,
             () = &mut given_up => return Err(HopError::Stalled),
             () = link.was_cut() => return Err(HopError::Cut),
         };
@@ -125,7 +112,7 @@ async fn exchange(
                 let (head, incoming) = response.into_parts();
                 let body = UpstreamBody {
                     incoming,
-                    sender: Some(sender),
+                    wire: Some(wire),
                     link: link.clone(),
                     node: node.clone(),
                     patience,
@@ -172,7 +159,7 @@ fn build(
 /// A body on its way from a neighbour.
 pub(crate) struct UpstreamBody {
     incoming: Incoming,
-    sender: Option<Sender>,
+    wire: Option<Wire>,
     link: Rc<Link>,
     node: Rc<Node>,
     patience: Patience,
@@ -197,14 +184,21 @@ impl UpstreamBody {
     /// The next piece; `None` at the end.
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, HopError>>> {
         loop {
-            let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            let mut frame = Pin::new(&mut self.incoming).poll_frame(cx);
+            if frame.is_pending()
+                && let Some(wire) = &self.wire
+            {
+                wire.drive(cx);
+                frame = Pin::new(&mut self.incoming).poll_frame(cx);
+            }
+            let Poll::Ready(frame) = frame else {
                 // The clock runs only while this side wants more: a slow reader is not the neighbour's fault.
                 let timer = self.timer.get_or_insert_with(|| match self.hurried {
                     Some(patience) => Box::pin(tokio::time::sleep(patience)),
                     None => Box::pin(health::given_up(self.node.clone(), self.link.clone(), self.patience)),
                 });
                 ready!(timer.as_mut().poll(cx));
-                self.sender = None;
+                self.wire = None;
                 let error = if self.hurried.is_some() {
                     HopError::Broken("it stands still, and its route is no more".to_owned())
                 } else {
@@ -228,7 +222,7 @@ impl UpstreamBody {
                     Err(_) => continue, // trailers
                 },
                 Some(Err(error)) => {
-                    self.sender = None;
+                    self.wire = None;
                     let error =
                         if self.link.is_cut() { HopError::Cut } else { HopError::Broken(error.to_string()) };
                     Poll::Ready(Some(Err(self.fail(error))))
@@ -250,8 +244,8 @@ impl UpstreamBody {
     }
 
     fn finish(&mut self) {
-        if let Some(sender) = self.sender.take() {
-            self.link.put_idle(sender, Instant::now());
+        if let Some(wire) = self.wire.take() {
+            self.link.put_idle(wire, Instant::now());
         }
     }
 
