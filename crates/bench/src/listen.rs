@@ -1,7 +1,8 @@
 //! The second part of `hopcast bench play`: listeners beside the same ones straight at an nginx that serves the files.
 //!
-//! - A new listener at the end of a chain: connect, master playlist, media playlist, the whole of a first segment that no
-//!   peer has yet. Then segments one after the other.
+//! - A player, ffmpeg, at the end of a chain: from its start to the first sample of a song that no peer has yet.
+//! - The same without a player's own work: connect, master playlist, media playlist, the whole of a first segment. Then
+//!   segments one after the other.
 //! - 50 listeners of one song at once, each at a peer of its own: how often the databases are read for each segment. The
 //!   least that could be asked for is one read at each gateway that is nearest to some listener.
 
@@ -21,7 +22,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use crate::{
     flow::Flow,
     percentile,
-    play::{SEGMENT, write_song},
+    play::{SEGMENT, null_packet, write_master, write_song},
     process::Running,
     programs,
     row::{Figures, Row, Target},
@@ -35,10 +36,15 @@ const CROWD: usize = 60;
 const GATEWAYS: [usize; 8] = [1, 2, 3, 4, 31, 32, 33, 34];
 const PLAYED: usize = 8;
 
+/// Links between a listener and the gateway.
+const HOPS: [usize; 4] = [2, 5, 10, 20];
+
 /// Measures all of it. `note` is told what is being done.
 pub fn run(quick: bool, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
     programs::debian("nginx")?;
-    let mut rows = alone(quick, note)?;
+    programs::debian("ffmpeg")?;
+    let mut rows = samples(quick, note)?;
+    rows.extend(alone(quick, note)?);
     rows.extend(crowd(quick, note)?);
     Ok(rows)
 }
@@ -84,12 +90,89 @@ fn first(host: SocketAddr, prefix: &'static str, number: usize) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64() * 1e3)
 }
 
+/// A player's start. Each song is played once.
+fn samples(quick: bool, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
+    let (rounds, each) = if quick { (3, 2) } else { (5, 8) };
+    let songs = HOPS.len() * rounds * each;
+    let mesh = Mesh::prepare(&chain(HOPS[HOPS.len() - 1] + 1), &(0..songs).map(song).collect::<Vec<_>>())?;
+    write_music(mesh.path(), songs)?;
+    note(&format!("a mesh with {songs} songs of {MUSIC_SECONDS} s"));
+    mesh.up()?;
+    let (nginx, _running) = nginx(mesh.path())?;
+    let mut next = 0..songs;
+    let mut rows = Vec::new();
+    for hops in HOPS {
+        note(&format!("a player {hops} links from the gateway"));
+        let (mut ours, mut theirs) = (vec![], vec![]);
+        for _ in 0..rounds {
+            let (mut mine, mut other) = (vec![], vec![]);
+            for number in next.by_ref().take(each) {
+                mine.push(first_sample(peer(hops + 1), &format!("hls/{}/", song(number)))?);
+                other.push(first_sample(nginx, &format!("{}/", song(number)))?);
+            }
+            ours.push(percentile(&mine, 50.0).context("nothing was played")?);
+            theirs.push(percentile(&other, 50.0).context("nothing was played")?);
+        }
+        let size = format!("ffmpeg {hops} links from the gateway, songs that no peer has");
+        rows.push(Figures::new("play.sample", size, "ms", ours).theirs(theirs).row(Target::OverTheirs(3.0))?);
+    }
+    mesh.down()?;
+    Ok(rows)
+}
+
+fn song(number: usize) -> String {
+    format!("song-{number}")
+}
+
+/// Milliseconds from a player's start to its end, which is the first sample.
+fn first_sample(host: SocketAddr, prefix: &str) -> Result<f64> {
+    let mut player = Command::new(programs::debian("ffmpeg")?);
+    player.args(["-v", "error", "-nostdin", "-i", &format!("http://{host}/{prefix}master.m3u8")]);
+    player.args(["-map", "0:a", "-frames:a", "1", "-f", "null", "-"]);
+    let begin = Instant::now();
+    programs::output(&mut player, LIMIT)?;
+    Ok(begin.elapsed().as_secs_f64() * 1e3)
+}
+
+const MUSIC_SECONDS: usize = 12;
+
+/// So many songs of noise, which takes the bitrate that is asked for: made once, and told apart by a null packet
+/// (ISO/IEC 13818-1 2.4.3.3) at the end of each segment.
+fn write_music(dir: &Path, songs: usize) -> Result<()> {
+    let made = dir.join("made");
+    fs::create_dir(&made)?;
+    let noise = format!("anoisesrc=duration={MUSIC_SECONDS}:seed=1:amplitude=0.3");
+    let mut encoder = Command::new(programs::debian("ffmpeg")?);
+    encoder.current_dir(&made).args(["-v", "error", "-nostdin", "-f", "lavfi", "-i", &noise]);
+    encoder.args(["-c:a", "aac", "-b:a", "128k", "-f", "hls", "-hls_time", "6", "-hls_playlist_type", "vod"]);
+    encoder.args(["-hls_segment_filename", "%d.ts", "index.m3u8"]);
+    programs::output(&mut encoder, LIMIT)?;
+    let playlist = fs::read(made.join("index.m3u8"))?;
+    let segments: Vec<_> = (0..)
+        .map(|number| made.join(format!("{number}.ts")))
+        .take_while(|file| file.exists())
+        .map(fs::read)
+        .collect::<Result<_, _>>()?;
+    ensure!(!segments.is_empty(), "ffmpeg made no segment");
+    for number in 0..songs {
+        let dir = dir.join(song(number));
+        write_master(&dir)?;
+        fs::write(dir.join("only/index.m3u8"), &playlist)?;
+        for (sequence, segment) in segments.iter().enumerate() {
+            fs::write(
+                dir.join(format!("only/{sequence}.ts")),
+                [&segment[..], &null_packet(number)].concat(),
+            )?;
+        }
+    }
+    Ok(())
+}
+
 fn alone(quick: bool, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
     let (rounds, each) = if quick { (3, 12) } else { (5, 40) };
-    let hops = [2, 5, 10, 20];
     // Nobody has a segment before it is asked for: each is asked for once.
-    let count = hops.len() * rounds * each * 2;
-    let mesh = Mesh::up("alone", count, &chain(hops[hops.len() - 1] + 1), note)?;
+    let count = HOPS.len() * rounds * each * 2;
+    let mesh = Mesh::with_segments(&chain(HOPS[HOPS.len() - 1] + 1), count, note)?;
     let (nginx, _running) = nginx(mesh.path())?;
     let mut rows = Vec::new();
     let mut next = 0;
@@ -97,7 +180,7 @@ fn alone(quick: bool, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
         next += 1;
         next - 1
     };
-    for hops in hops {
+    for hops in HOPS {
         note(&format!("a listener {hops} links from the gateway"));
         let host = peer(hops + 1);
         // The signed manifest, which a peer keeps, is got once.
@@ -137,7 +220,7 @@ fn alone(quick: bool, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
 
 fn crowd(quick: bool, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
     let rounds = if quick { 2 } else { 5 };
-    let mesh = Mesh::up("crowd", PLAYED * rounds, &ring(), note)?;
+    let mesh = Mesh::with_segments(&ring(), PLAYED * rounds, note)?;
     let (nginx, _running) = nginx(mesh.path())?;
     let listeners: Vec<usize> =
         (1..=CROWD).filter(|number| !GATEWAYS.contains(number)).take(LISTENERS).collect();
@@ -225,23 +308,35 @@ struct Mesh {
 }
 
 impl Mesh {
-    fn up(name: &str, segments: usize, links: &str, note: &dyn Fn(&str)) -> Result<Self> {
+    /// A mesh that is to have these songs, in folders of their names beside its file.
+    fn prepare(links: &str, songs: &[String]) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("hopcast-bench-")
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir()?;
-        note(&format!("a mesh with {segments} segments"));
-        write_song(&dir.path().join("song"), segments)?;
-        let text = format!(
-            "[mesh]\nname = \"bench-{name}\"\n{links}[[rooms]]\nname = \"all\"\npeers = [\"*\"]\n\
-             [origin]\nname = \"origin-db\"\nnetwork = \"origin-net\"\n[[songs]]\npath = \"song\"\nrooms = [\"*\"]\n\
-             [signalling]\nlisten = \"127.93.250.1:7080\"\n\
+        let mut text = format!(
+            "[mesh]\nname = \"bench-listeners\"\n{links}[[rooms]]\nname = \"all\"\npeers = [\"*\"]\n\
+             [origin]\nname = \"origin-db\"\nnetwork = \"origin-net\"\n[signalling]\nlisten = \"127.93.250.1:7080\"\n\
              [local]\nnetwork = \"127.93.0.0/16\"\ndoor = \"127.93.250.1:7081\"\n"
         );
+        for song in songs {
+            let _ = write!(text, "[[songs]]\npath = \"{song}\"\nrooms = [\"*\"]\n");
+        }
         fs::write(dir.path().join("topology.toml"), text)?;
-        let mesh = Self { dir, down: false };
-        programs::output(&mut mesh.hopcast(&["up", "--detach"])?, LIMIT)?;
+        Ok(Self { dir, down: false })
+    }
+
+    /// A mesh that runs, with one song of so many segments.
+    fn with_segments(links: &str, segments: usize, note: &dyn Fn(&str)) -> Result<Self> {
+        let mesh = Self::prepare(links, &["song".to_owned()])?;
+        note(&format!("a mesh with {segments} segments"));
+        write_song(&mesh.path().join("song"), segments)?;
+        mesh.up()?;
         Ok(mesh)
+    }
+
+    fn up(&self) -> Result<()> {
+        programs::output(&mut self.hopcast(&["up", "--detach"])?, LIMIT).map(drop)
     }
 
     fn path(&self) -> &Path {

@@ -176,20 +176,31 @@ fn chain(count: usize) -> Result<String> {
     Ok(text)
 }
 
-/// MPEG-TS null packets (ISO/IEC 13818-1 2.4.3.3) that carry the segment's number, so that no two are the same.
-pub(crate) fn write_song(dir: &Path, count: usize) -> Result<()> {
+/// The folder of a song with one quality, without its playlist and segments.
+pub(crate) fn write_master(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir.join("only"))?;
     fs::write(
         dir.join("master.m3u8"),
         "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=200000,CODECS=\"mp4a.40.2\"\nonly/index.m3u8\n",
     )?;
+    Ok(())
+}
+
+/// An MPEG-TS null packet (ISO/IEC 13818-1 2.4.3.3) that carries a number.
+pub(crate) fn null_packet(number: usize) -> [u8; 188] {
+    let mut packet = [0; 188];
+    packet[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
+    packet[4..12].copy_from_slice(&(number as u64).to_be_bytes());
+    packet
+}
+
+/// Null packets that carry the segment's number, so that no two are the same.
+pub(crate) fn write_song(dir: &Path, count: usize) -> Result<()> {
+    write_master(dir)?;
     let mut playlist =
         String::from("#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:0\n");
     for sequence in 0..count {
-        let mut packet = [0; 188];
-        packet[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
-        packet[4..12].copy_from_slice(&(sequence as u64).to_be_bytes());
-        fs::write(dir.join(format!("only/{sequence}.ts")), packet.repeat(SEGMENT / 188))?;
+        fs::write(dir.join(format!("only/{sequence}.ts")), null_packet(sequence).repeat(SEGMENT / 188))?;
         let _ = write!(playlist, "#EXTINF:4,\n{sequence}.ts\n");
     }
     playlist.push_str("#EXT-X-ENDLIST\n");
