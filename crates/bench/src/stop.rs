@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: a bench has processes, meshes and files to put away first.
+//! Ctrl-C, SIGTERM and the end of the terminal: a bench has processes, meshes and files to put away first.
 //!
 //! Nothing is dropped in the middle: who works asks between two pieces of work, who waits for a program passes the signal
 //! on and waits for its end. Benches that block ask `check`, the asynchronous one has a `Stop`.
@@ -28,7 +28,7 @@ static ASKED: AtomicU8 = AtomicU8::new(0);
 /// A bench was asked to end, and has put everything away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interrupted {
-    /// What the program should end with: 130 or 143.
+    /// What the program should end with: 129, 130 or 143.
     pub code: u8,
 }
 
@@ -40,24 +40,44 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// The two signals, and what a program that they end ends with.
+/// The signals, and what a program that they end ends with.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// `None` where who started this has it ignored, as `nohup` does.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
     /// Needs a runtime.
     fn new() -> Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: if hangup_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) },
+        })
     }
 
     async fn next(&mut self) -> u8 {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => 130,
             _ = self.terminate.recv() => 143,
+            _ = hangup => 129,
         }
     }
+}
+
+/// `SigIgn` of proc_pid_status(5): a mask, SIGHUP is its first bit.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
 }
 
 /// Listens from now on, in a thread of its own, for benches that block: `check` tells them. A second signal ends the

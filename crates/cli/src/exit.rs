@@ -33,6 +33,7 @@ Exit codes:
   66   a file to be read is not there
   69   the mesh, one of its parts or a program that is needed is not there
   73   a file cannot be written
+  129  a bench ended by SIGHUP
   130  ended by Ctrl-C
   143  ended by SIGTERM
 

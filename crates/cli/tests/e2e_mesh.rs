@@ -271,6 +271,7 @@ fn nothing_survives_the_end_of_a_bench() {
     for (bench, begun, signal, code) in [
         (["signalling", "--peers", "160"], "hopcast-signalling", "TERM", 143),
         (["play", "--hops", "2"], "hopcast-peer", "INT", 130),
+        (["signalling", "--peers", "160"], "hopcast-signalling", "HUP", 129),
     ] {
         let place = Hopcast::new();
         let temporary = place.path("tmp");
@@ -309,6 +310,7 @@ fn kill(pid: u64, signal: &str) {
     let signal = match signal {
         "INT" => rustix::process::Signal::INT,
         "TERM" => rustix::process::Signal::TERM,
+        "HUP" => rustix::process::Signal::HUP,
         _ => rustix::process::Signal::KILL,
     };
     rustix::process::kill_process(pid, signal).unwrap();
