@@ -135,3 +135,72 @@ impl std::fmt::Debug for Wire {
         f.debug_struct("Wire").field("in_use", &self.line.in_use).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::testing::paused;
+
+    /// A wire to a neighbour that answers once, in two pieces, and closes when it is told to.
+    async fn to_one_answer() -> (Wire, Keeper, tokio::sync::oneshot::Sender<()>) {
+        let listener = TcpListener::bind("127.84.100.2:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (close, closed) = tokio::sync::oneshot::channel();
+        tokio::task::spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            assert_ne!(stream.read(&mut request).await.unwrap(), 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst").await.unwrap();
+            tokio::task::yield_now().await;
+            stream.write_all(b"-next").await.unwrap();
+            let _ = closed.await;
+        });
+        let (wire, keeper) = Wire::open(stream).await.unwrap();
+        (wire, keeper, close)
+    }
+
+    async fn body(wire: &Wire, mut incoming: Incoming) -> Bytes {
+        let mut collected = pin!((&mut incoming).collect());
+        poll_fn(|cx| {
+            if let Poll::Ready(all) = collected.as_mut().poll(cx) {
+                return Poll::Ready(all.unwrap().to_bytes());
+            }
+            wire.drive(cx);
+            collected.as_mut().poll(cx).map(|all| all.unwrap().to_bytes())
+        })
+        .await
+    }
+
+    #[test]
+    fn who_asks_needs_nobody_else_and_who_keeps_it_sees_the_end() {
+        paused(async {
+            let (mut wire, keeper, close) = to_one_answer().await;
+            let answer = wire.ask(Request::get("/").body(Empty::new()).unwrap()).await.unwrap();
+            assert_eq!(body(&wire, answer.into_body()).await, "first-next");
+            wire.rest();
+            assert!(!wire.is_closed());
+            close.send(()).unwrap();
+            keeper.await;
+            assert!(wire.is_closed());
+        });
+    }
+
+    #[test]
+    fn while_it_is_used_its_keeper_keeps_away_and_without_a_keeper_it_ends() {
+        paused(async {
+            let (mut wire, keeper, _close) = to_one_answer().await;
+            let keeper = tokio::task::spawn_local(keeper);
+            let answer = wire.ask(Request::get("/").body(Empty::new()).unwrap()).await.unwrap();
+            keeper.abort();
+            let _ = keeper.await;
+            assert!(answer.into_body().collect().await.is_err(), "the link was cut");
+            assert!(wire.ask(Request::get("/").body(Empty::new()).unwrap()).await.is_err());
+        });
+    }
+}

@@ -322,8 +322,8 @@ impl Members {
         let joining = std::mem::take(&mut to_do.joining);
         if self.woken.is_empty() && joining.is_empty() && self.writers.is_empty() {
             to_do.task = match rests {
+                _ if self.is_empty() => TaskState::None,
                 true => TaskState::Resting(cx.waker().clone()),
-                false if self.is_empty() => TaskState::None,
                 false => TaskState::Asleep(cx.waker().clone()),
             };
             return false;
@@ -485,6 +485,22 @@ mod tests {
         until_asleep(&group).await;
         assert_eq!(*log.lock().unwrap(), ["read", "written"]);
         assert!((Duration::from_millis(1)..=LONGEST_REST * 2).contains(&begin.elapsed()));
+    }
+
+    #[tokio::test]
+    async fn a_group_whose_members_all_end_before_its_rest_takes_others_in() {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let group = Group::new(32);
+        for _ in 0..MANY {
+            let (send, receive) = oneshot::channel();
+            group.join_with(|turns| told(receive, turns, log.clone()));
+            send.send(()).unwrap();
+        }
+        until(|| log.lock().unwrap().len() == 2 * MANY).await;
+        tokio::task::yield_now().await;
+        let (done, finished) = oneshot::channel();
+        group.join(async move { done.send(()).unwrap() });
+        finished.await.unwrap();
     }
 
     /// Until its last member is gone, with time going by.
