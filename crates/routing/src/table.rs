@@ -1,13 +1,21 @@
 //! A list that is contiguous while it is small and in blocks when it is large.
 //!
 //! A contiguous one is copied as it grows, and an allocator keeps the room of the copies: easily as much again as the list. Blocks
-//! stay where they are. Reading from a block takes one more address, so what is read at every visit of a search is in blocks
-//! in the largest rooms only.
+//! stay where they are. Reading from a block takes one more address, so what a search reads at every visit is not in a
+//! [`Table`], but in a list that grows as little ([`push`]).
 
 use std::ops::{Index, IndexMut};
 
 /// A contiguous list grows by this part of itself: what it has too much of is memory for nothing.
 const GROWTH: usize = 16;
+
+/// Adds to a contiguous list.
+pub(crate) fn push<T>(list: &mut Vec<T>, value: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / GROWTH + 4);
+    }
+    list.push(value);
+}
 
 /// `2^SHIFT` elements in a block; contiguous up to `SMALL` of them, a multiple of that.
 #[derive(Clone, Debug)]
@@ -28,10 +36,6 @@ impl<T, const SHIFT: u32, const SMALL: usize> Default for Table<T, SHIFT, SMALL>
 impl<T, const SHIFT: u32, const SMALL: usize> Table<T, SHIFT, SMALL> {
     const BLOCK: usize = 1 << SHIFT;
 
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     #[inline]
     pub(crate) fn get(&self, at: usize) -> Option<&T> {
         match self.small.get(at) {
@@ -51,10 +55,7 @@ impl<T, const SHIFT: u32, const SMALL: usize> Table<T, SHIFT, SMALL> {
     pub(crate) fn push(&mut self, value: T) {
         const { assert!(SMALL.is_multiple_of(1 << SHIFT)) }
         if self.len < SMALL {
-            if self.len == self.small.capacity() {
-                self.small.reserve_exact((self.len / GROWTH + 4).min(SMALL - self.len));
-            }
-            self.small.push(value);
+            push(&mut self.small, value);
         } else {
             if self.len == SMALL {
                 let mut elements = std::mem::take(&mut self.small).into_iter();
@@ -123,7 +124,7 @@ mod tests {
     fn what_was_put_in_is_where_it_was_put() {
         let mut table = Tiny::default();
         for count in 0..SMALL + 3 * BLOCK + 5 {
-            assert_eq!((table.len(), table.get(count)), (count, None));
+            assert_eq!((table.len, table.get(count)), (count, None));
             assert_eq!(table.get_mut(count), None);
             table.push(count);
             let all: Vec<_> = (0..=count).map(|at| table[at]).collect();
@@ -137,7 +138,7 @@ mod tests {
         let mut reached = Tiny::<u8>::default();
         reached.reach(SMALL + 1);
         reached.reach(3);
-        assert_eq!(reached.len(), SMALL + 2);
+        assert_eq!(reached.len, SMALL + 2);
     }
 
     #[test]

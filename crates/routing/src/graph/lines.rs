@@ -8,15 +8,12 @@ use super::{
     half::{Flags, Half, position},
     hub::Hub,
 };
-use crate::table::Table;
+use crate::table;
 
 /// Halves that fit into a line.
 const INLINE: usize = 15;
 /// A hub that shrinks to this many moves back: well below [`INLINE`], so that one link that flaps moves nothing.
 const BACK: usize = 10;
-
-/// A list of lines: blocks of 2 MiB, in rooms of more than 262,144 peers.
-type List = Table<Line, 15, { 8 << 15 }>;
 
 const ACTIVE: u32 = 1 << 31;
 const HUB: u32 = 1 << 30;
@@ -37,7 +34,9 @@ const _: () = assert!(size_of::<Line>() == 64);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Lines {
-    peers: List,
+    /// In one piece however many they are: the address of a line is then one multiplication away, which searches over a grid
+    /// of a million peers feel.
+    peers: Vec<Line>,
     hubs: Vec<Hub>,
     free_hubs: Vec<u32>,
     vacant: u32,
@@ -46,7 +45,7 @@ pub(crate) struct Lines {
 
 impl Default for Lines {
     fn default() -> Self {
-        Self { peers: List::default(), hubs: Vec::new(), free_hubs: Vec::new(), vacant: END, live: 0 }
+        Self { peers: Vec::new(), hubs: Vec::new(), free_hubs: Vec::new(), vacant: END, live: 0 }
     }
 }
 
@@ -68,7 +67,7 @@ impl Lines {
         if self.vacant == END {
             let id = self.peers.len();
             assert!(id < super::NodeId::LIMIT, "a graph holds at most {} peers", super::NodeId::LIMIT);
-            self.peers.push(line);
+            table::push(&mut self.peers, line);
             id as u32
         } else {
             let id = self.vacant;
@@ -246,7 +245,7 @@ impl Lines {
     /// Heap bytes.
     pub(crate) fn bytes(&self) -> usize {
         let hubs: usize = self.hubs.iter().map(Hub::bytes).sum();
-        self.peers.bytes()
+        self.peers.capacity() * size_of::<Line>()
             + self.hubs.capacity() * size_of::<Hub>()
             + self.free_hubs.capacity() * size_of::<u32>()
             + hubs
