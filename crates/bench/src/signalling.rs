@@ -45,6 +45,9 @@ const REQUESTERS: usize = 64;
 const ROOM: &str = "bench";
 /// Peers of a small room.
 const SMALL: usize = 160;
+/// Paths that are asked for each time that a room was entered: as many each time, however fast the machine is just then, since
+/// the server remembers them.
+const CHURN_PATHS: usize = 1000;
 /// How long a small room is asked before the storm.
 const CALM: Duration = Duration::from_secs(2);
 /// As many enter a large room meanwhile, in one storm after the other: one of 2,000 is over in tenths of a second. Not more: a
@@ -331,7 +334,7 @@ async fn questions(load: &Load, process: Process, seconds: f64, session: &mut Se
 
 async fn ask(load: &Load, seconds: f64, rate: Option<f64>) -> Result<Asked> {
     stop::check()?;
-    let asked = load.run(REQUESTERS, rate, seconds).await?;
+    let asked = load.run(REQUESTERS, rate, seconds, usize::MAX).await?;
     ensure!(!asked.milliseconds.is_empty(), "no path was found in {seconds} s");
     Ok(asked)
 }
@@ -406,7 +409,7 @@ fn small_room(server: SocketAddr, stop: &AtomicBool) -> Result<Vec<(Instant, Vec
         let mut blocks = Vec::new();
         while !stop.load(Ordering::Relaxed) {
             let begin = Instant::now();
-            blocks.push((begin, load.run(16, Some(200.0), 0.1).await?.milliseconds));
+            blocks.push((begin, load.run(16, Some(200.0), 0.1, usize::MAX).await?.milliseconds));
         }
         Ok(blocks)
     }))
@@ -440,7 +443,9 @@ async fn come_and_go(server: SocketAddr, process: Process, seconds: f64) -> Resu
         let load = load::enter(server, ROOM, SMALL, Speech::Compact).await?;
         rounds += 1;
         until(server, "everybody is in the room", |(_, announced)| announced >= rounds * SMALL).await?;
-        ask(&load, 0.1, None).await?;
+        stop::check()?;
+        let asked = load.run(REQUESTERS, None, SETTLE.as_secs_f64(), CHURN_PATHS).await?.milliseconds.len();
+        ensure!(asked >= CHURN_PATHS, "{asked} paths were found in {SETTLE:?}");
         resident.push(process.resident()? as f64);
         load.leave().await;
         until(server, "everybody is gone", |(connections, _)| connections == 0).await?;

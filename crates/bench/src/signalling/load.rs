@@ -324,8 +324,15 @@ impl Load {
         requesters.iter().copied().filter(|from| !busy(from)).collect()
     }
 
-    /// So many requesters ask; with a rate so many a second together, else each again as soon as it has its answer.
-    pub(super) async fn run(&self, requesters: usize, rate: Option<f64>, seconds: f64) -> Result<Asked> {
+    /// So many requesters ask; with a rate so many a second together, else each again as soon as it has its answer. It ends
+    /// after the seconds, or once `most` were asked for.
+    pub(super) async fn run(
+        &self,
+        requesters: usize,
+        rate: Option<f64>,
+        seconds: f64,
+        most: usize,
+    ) -> Result<Asked> {
         let requesters: Vec<usize> = (0..requesters).map(|at| at * self.peers / requesters).collect();
         self.state.borrow_mut().milliseconds.clear();
         let begin = Instant::now();
@@ -333,14 +340,14 @@ impl Load {
         loop {
             self.check()?;
             let elapsed = begin.elapsed().as_secs_f64();
-            let over = elapsed > seconds;
+            let over = elapsed > seconds || sent >= most;
             let idle = self.idle(&requesters);
             if over && idle.len() == requesters.len() {
                 break;
             }
             ensure!(elapsed < seconds + STALL.as_secs_f64(), "requests stay without an answer");
             if !over {
-                let due = rate.map_or(usize::MAX, |rate| ((elapsed * rate) as usize).saturating_sub(sent));
+                let due = rate.map_or(most, |rate| most.min((elapsed * rate) as usize)).saturating_sub(sent);
                 // Those that are idle take turns.
                 let first = if idle.is_empty() { 0 } else { sent % idle.len() };
                 for at in 0..idle.len().min(due) {

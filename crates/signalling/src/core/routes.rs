@@ -279,6 +279,8 @@ impl Routes {
     pub(super) fn remove_peer(&mut self, peer: NodeId, out: &mut Vec<Route>) {
         let Some(through) = self.through.get_mut(peer.index()) else { return };
         let mut gone = std::mem::take(through); // nothing is left: the number may be given to another peer
+        // Where many peers leave at once, the first few of them end nearly all routes.
+        gone.retain(|number| self.by_number.contains_key(number));
         gone.sort_unstable();
         out.extend(gone.into_iter().filter_map(|number| self.remove(number)));
     }
