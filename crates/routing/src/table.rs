@@ -9,10 +9,20 @@ use std::ops::{Index, IndexMut};
 /// A contiguous list grows by this part of itself: what it has too much of is memory for nothing.
 const GROWTH: usize = 16;
 
-/// Adds to a contiguous list.
+/// Pieces of more bytes than this are given back to the system when they are freed, whatever lies behind them (mallopt(3),
+/// M_MMAP_THRESHOLD: at most 32 MiB on 64-bit systems). What a list leaves behind below it, in all its copies together, the process
+/// keeps: easily as much again as the list.
+const APART: usize = (32 << 20) + (64 << 10);
+
+/// Adds to a contiguous list. From a quarter of [`APART`] on it has a piece of that size: what of it is not used yet is
+/// address space, not memory.
 pub(crate) fn push<T>(list: &mut Vec<T>, value: T) {
     if list.len() == list.capacity() {
-        list.reserve_exact(list.len() / GROWTH + 4);
+        let mut wanted = list.len() + list.len() / GROWTH + 4;
+        if (APART / 4..APART).contains(&(wanted * size_of::<T>())) {
+            wanted = APART / size_of::<T>();
+        }
+        list.reserve_exact(wanted - list.len());
     }
     list.push(value);
 }
@@ -139,6 +149,25 @@ mod tests {
         reached.reach(SMALL + 1);
         reached.reach(3);
         assert_eq!(reached.len, SMALL + 2);
+    }
+
+    #[test]
+    fn a_list_in_one_piece_grows_by_little_and_once_by_much() {
+        let mut list: Vec<[u64; 8]> = Vec::new();
+        let (mut copies, mut jumps) = (0, 0);
+        for count in 1..=(2 * APART / 64) {
+            let before = list.capacity();
+            push(&mut list, [0; 8]);
+            let bytes = list.capacity() * 64;
+            copies += usize::from(list.capacity() > before);
+            jumps += usize::from(bytes > before * 64 + bytes / 8 && count > 64);
+            let little = count * 64 / GROWTH + 256;
+            assert!(
+                bytes - count * 64 <= little || (count * 64 > APART / 5 && bytes <= APART),
+                "{bytes} for {count}"
+            );
+        }
+        assert_eq!(jumps, 1, "of {copies} copies");
     }
 
     #[test]
