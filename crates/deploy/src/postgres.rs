@@ -53,9 +53,12 @@ impl Postgres {
             return check(Self::Installed { bin, major }, wanted);
         }
         let mut first = None;
-        // Each is asked for its version, which takes tens of milliseconds: no more of them than need be.
-        for bin in candidates(cache) {
-            let Some(major) = version(&bin).filter(|&major| major >= OLDEST) else { continue };
+        for (bin, named) in candidates(cache) {
+            // To ask one takes tens of milliseconds: no more of them than need be, and not the one that made the clusters,
+            // where its directory is named after it.
+            let made_them = named.is_some() && named == wanted && is_complete(&bin);
+            let major = if made_them { named } else { version(&bin) };
+            let Some(major) = major.filter(|&major| major >= OLDEST) else { continue };
             let found = Self::Installed { bin, major };
             if wanted.is_none_or(|wanted| wanted == major) {
                 return Ok(found);
@@ -91,7 +94,8 @@ fn data_version(dir: &Path) -> Option<u32> {
     fs::read_to_string(dir.join("PG_VERSION")).ok()?.trim().parse().ok()
 }
 
-fn candidates(cache: &Path) -> Vec<PathBuf> {
+/// Directories that may have them, each with the major version that its name says.
+fn candidates(cache: &Path) -> Vec<(PathBuf, Option<u32>)> {
     let mut installed: Vec<(u32, PathBuf)> = children(Path::new("/usr/lib/postgresql"))
         .filter_map(|dir| Some((dir.file_name()?.to_str()?.parse().ok()?, dir.join("bin"))))
         .collect();
@@ -104,18 +108,22 @@ fn candidates(cache: &Path) -> Vec<PathBuf> {
         .map(|version| version.join("bin"))
         .collect();
     cached.sort_by(|a, b| b.cmp(a));
-    installed.into_iter().map(|(_, bin)| bin).chain(path).chain(cached).collect()
+    let named = installed.into_iter().map(|(version, bin)| (bin, Some(version)));
+    named.chain(path.into_iter().chain(cached).map(|bin| (bin, None))).collect()
 }
 
 fn children(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path())
 }
 
+/// In Debian's PATH there may be wrappers of some of them: all three must be there.
+fn is_complete(bin: &Path) -> bool {
+    ["initdb", "pg_ctl", "postgres"].iter().all(|name| is_executable(&bin.join(name)))
+}
+
 /// The major version of the programs in a directory; `None` where one is missing or does not run.
 fn version(bin: &Path) -> Option<u32> {
-    // In Debian's PATH there may be wrappers of some of them: all three must be there.
-    let all = ["initdb", "pg_ctl", "postgres"].iter().all(|name| is_executable(&bin.join(name)));
-    if !all {
+    if !is_complete(bin) {
         return None;
     }
     let output = Command::new(bin.join("postgres")).arg("--version").output().ok()?;
