@@ -2,7 +2,7 @@
 //!
 //! Pure text. Each hop appends to what it got, so that every list reads from the holder to the requester.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use hopcast_protocol::{PeerName, Sha256};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -64,8 +64,11 @@ impl Trail {
     /// Adds this hop: its name, and the time to its first byte.
     #[must_use]
     pub fn hop(mut self, peer: &PeerName, first_byte: Duration) -> Self {
-        append(&mut self.via, &format!("1.1 {peer}"));
-        append(&mut self.timing, &format!("{peer};dur={:.3}", first_byte.as_secs_f64() * 1000.0));
+        append(&mut self.via, "1.1 ");
+        self.via.push_str(peer.as_str());
+        append(&mut self.timing, peer.as_str());
+        let micros = first_byte.as_micros();
+        let _ = write!(self.timing, ";dur={}.{:03}", micros / 1000, micros % 1000);
         self
     }
 

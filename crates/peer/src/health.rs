@@ -104,7 +104,7 @@ async fn probe(node: &Node, link: &Rc<Link>) -> bool {
     let exchange = async {
         let mut wire = upstream::open(node, link).await.ok()?;
         let request =
-            Request::get("/health").header(header::HOST, &link.endpoint).body(Empty::<Bytes>::new()).ok()?;
+            Request::get("/health").header(header::HOST, &link.host).body(Empty::<Bytes>::new()).ok()?;
         let response = wire.ask(request).await.ok()?;
         wire.rest();
         let body = Limited::new(response.into_body(), 256).collect().await.ok()?.to_bytes();

@@ -10,7 +10,7 @@ use hopcast_protocol::{
     Emulation, LinkKey, NeighborConfig, PeerName, RoomName,
     limits::{NO_PROGRESS, NO_PROGRESS_PER_HOP},
 };
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{conn::Conn, emulation::Pace, net::DialError, wire::Wire};
@@ -117,6 +117,8 @@ pub struct Link {
     pub name: PeerName,
     /// `host:port`
     pub endpoint: String,
+    /// The same for `Host`.
+    pub(crate) host: HeaderValue,
     /// The link's key.
     pub key: LinkKey,
     rooms: RefCell<Vec<RoomName>>,
@@ -139,6 +141,8 @@ impl Link {
         Rc::new(Self {
             name: config.name.clone(),
             endpoint: config.endpoint.clone(),
+            // What is no header's value is no address that could be connected to either.
+            host: HeaderValue::from_str(&config.endpoint).unwrap_or(HeaderValue::from_static("")),
             key: config.key.clone(),
             rooms: RefCell::new(config.rooms.clone()),
             emulation: Cell::new(config.emulation),

@@ -10,7 +10,7 @@ use hopcast_protocol::{
     ContentId, RelayAuth,
     limits::{ROUTE_WAIT, ROUTE_WAITERS},
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout_at},
@@ -186,9 +186,9 @@ impl Transfer<'_> {
             return reply::failed(StatusCode::BAD_GATEWAY, me, "destination_unavailable", Some(next));
         };
         let range = self.request.headers.get(header::RANGE).and_then(|value| value.to_str().ok());
-        let path = self.request.uri.path();
+        let uri = self.request.uri.path_and_query().cloned().map(Uri::from).unwrap_or_default();
         let patience = link::patience(route.hops, &link.emulation());
-        let asked = upstream::request(self.node, &link, &self.request.method, path, range, patience).await;
+        let asked = upstream::request(self.node, &link, &self.request.method, &uri, range, patience).await;
         let mut upstream = match asked {
             Ok(upstream) => upstream,
             Err(error) => return reply::failed(error.status(), me, error.token(), Some(next)),

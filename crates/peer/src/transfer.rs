@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use http::{HeaderName, Method, StatusCode, header};
+use http::{HeaderName, Method, StatusCode, Uri, header};
 use sha2::Digest as _;
 use tokio::time::{Instant, sleep};
 
@@ -70,12 +70,13 @@ pub(crate) async fn run(
     let Some(next) = &route.next else { return Err(way("proxy_loop_detected")) };
     let Some(link) = node.link(next) else { return Err(way("destination_unavailable")) };
     let path = format!("/relay/{}/{}", route.id, wish.content.path());
+    let uri = Uri::try_from(path).expect("names, digits and slashes are a path");
     let range = (!part.bytes.is_empty()).then(|| range::from_byte(part.bytes.len() as u64));
     let ask = upstream::request(
         node,
         &link,
         &Method::GET,
-        &path,
+        &uri,
         range.as_deref(),
         link::patience(route.hops, &link.emulation()),
     );

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use hopcast_protocol::RelayAuth;
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body::Body as _;
 use http_body_util::Empty;
 use hyper::body::Incoming;
@@ -62,11 +62,11 @@ pub(crate) async fn request(
     node: &Rc<Node>,
     link: &Rc<Link>,
     method: &Method,
-    path: &str,
+    uri: &Uri,
     range: Option<&str>,
     patience: Patience,
 ) -> Result<Upstream, HopError> {
-    let result = exchange(node, link, method, path, range, patience).await;
+    let result = exchange(node, link, method, uri, range, patience).await;
     if let Err(error) = &result {
         node.blame(link, error);
     }
@@ -77,7 +77,7 @@ async fn exchange(
     node: &Rc<Node>,
     link: &Rc<Link>,
     method: &Method,
-    path: &str,
+    uri: &Uri,
     range: Option<&str>,
     patience: Patience,
 ) -> Result<Upstream, HopError> {
@@ -103,7 +103,7 @@ async fn exchange(
             }
         };
         let response = tokio::select! {
-            response = wire.ask(build(node, link, method, path, range)) => response,
+            response = wire.ask(build(node, link, method, uri, range)) => response,
             () = &mut given_up => return Err(HopError::Stalled),
             () = link.was_cut() => return Err(HopError::Cut),
         };
@@ -129,31 +129,32 @@ async fn exchange(
     }
 }
 
-fn build(
-    node: &Node,
-    link: &Link,
-    method: &Method,
-    path: &str,
-    range: Option<&str>,
-) -> Request<Empty<Bytes>> {
+fn build(node: &Node, link: &Link, method: &Method, uri: &Uri, range: Option<&str>) -> Request<Empty<Bytes>> {
     let config = node.config();
     let auth = RelayAuth::sign(
         &link.key,
         method.as_str(),
-        path,
+        uri.path(),
         range.unwrap_or_default(),
         &config.name,
         unix_now(),
     );
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::HOST, &link.endpoint)
-        .header(header::AUTHORIZATION, auth);
+    let mut request = Request::new(Empty::new());
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = uri.clone();
+    let headers = request.headers_mut();
+    headers.insert(header::HOST, link.host.clone());
+    headers.insert(header::AUTHORIZATION, value(auth));
     if let Some(range) = range {
-        request = request.header(header::RANGE, range);
+        headers.insert(header::RANGE, value(range.to_owned()));
     }
-    request.body(Empty::new()).expect("the path was parsed before, the rest is made of names and digits")
+    request
+}
+
+/// A header's value out of names, digits and signs.
+fn value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text)
+        .expect("visible ASCII: a name, digits and signs, or what was a header's value before")
 }
 
 /// A body on its way from a neighbour.
@@ -298,7 +299,9 @@ mod tests {
                 let serving = tokio::task::spawn_local(neighbour(listener));
                 let node = testing::node(vec![]);
                 let patience = link::patience(1, &Emulation::default());
-                let asked = request(&node, &link, &Method::GET, "/relay/e-1/x", None, patience).await;
+                let asked =
+                    request(&node, &link, &Method::GET, &Uri::from_static("/relay/e-1/x"), None, patience)
+                        .await;
                 let mut body = asked.unwrap().body;
                 assert_eq!(body.piece().await.unwrap().unwrap(), "the first bytes");
                 if hurried {
