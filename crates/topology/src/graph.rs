@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     config::{
         At,
+        file::MAX_PEERS,
         read::Reader,
         value::{FilePath, Mistake},
     },
@@ -125,9 +126,11 @@ pub(crate) fn load(path: &At<FilePath>, read: crate::ReadGraph<'_>, to: &mut Rea
             return None;
         }
     };
-    let id = to.texts.add(Kind::File, name, &text);
+    // A byte order mark, as spreadsheets write it, is none of the first name.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let id = to.texts.add(Kind::File, name, text);
     let mut graph = Graph { import: Some(path.span), ..Graph::default() };
-    let mistakes = if json { json::read(&text, id, &mut graph) } else { csv::read(&text, id, &mut graph) };
+    let mistakes = if json { json::read(text, id, &mut graph) } else { csv::read(text, id, &mut graph) };
     let left = mistakes.len().saturating_sub(MAX_MISTAKES);
     let failed = !mistakes.is_empty();
     for (mistake, span) in mistakes.into_iter().take(MAX_MISTAKES) {
@@ -140,6 +143,12 @@ pub(crate) fn load(path: &At<FilePath>, read: crate::ReadGraph<'_>, to: &mut Rea
         to.report(
             Problem::error("bad-graph", path.span, "the graph has no nodes").help("take another graph"),
         );
+        return None;
+    }
+    if i64::from(graph.nodes()) > MAX_PEERS {
+        let message =
+            format!("the graph has {} nodes, at most {MAX_PEERS} peers are possible", graph.nodes());
+        to.report(Problem::error("graph-too-large", path.span, message).help("take a smaller graph"));
         return None;
     }
     (!failed).then_some(graph)

@@ -104,6 +104,37 @@ fn a_graph_that_can_not_be_read_or_is_too_long() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_name() {
+    let csv = load_graph("g.csv", "\u{feff}source,target\r\na,b\r\nb,c\r\n", "", &[]).unwrap();
+    assert_eq!((csv.plan.peers.len(), csv.plan.links.len()), (3, 2));
+    let json = r#"{"nodes": [{"id": 1}, {"id": 2}], "links": [{"source": 1, "target": 2}]}"#;
+    let json = load_graph("g.json", &format!("\u{feff}{json}"), "", &[]).unwrap();
+    assert_eq!((json.plan.peers.len(), json.plan.links.len()), (2, 1));
+}
+
+#[test]
+fn a_graph_has_the_limits_of_every_mesh() {
+    let path = |nodes: u32| {
+        (1..nodes).flat_map(|node| [node.to_string(), format!(",{}\n", node + 1)]).collect::<String>()
+    };
+    assert_eq!(load_graph("g.csv", &path(20_000), "", &[]).unwrap().plan.peers.len(), 20_000);
+    // More than there are ports, too: nothing is said that only follows.
+    for (nodes, count) in [(20_001, ""), (70_000, ""), (20_001, "count = 20000\n")] {
+        let report = load_graph("g.csv", &path(nodes), count, &[]).err().unwrap();
+        let codes: Vec<_> = report.entries().map(|entry| entry.code).collect();
+        assert_eq!(codes, ["graph-too-large"], "{nodes} {count}\n{report}");
+        assert!(report.to_string().contains("at most 20000 peers are possible"), "{report}");
+    }
+    // Each linked to the next 501 of 2000: no peer has too many links.
+    let dense: String =
+        (0..2000).flat_map(|a| (1..=501).map(move |step| format!("{a},{}\n", (a + step) % 2000))).collect();
+    let report = load_graph("g.csv", &dense, "", &[]).err().unwrap();
+    let codes: Vec<_> = report.entries().map(|entry| entry.code).collect();
+    assert_eq!(codes, ["too-many-links"], "{report}");
+    assert!(report.to_string().contains("1002000 links among 2000 peers, at most 1000000"), "{report}");
+}
+
+#[test]
 fn a_mistake_in_one_long_line_is_shown_with_what_is_around_it() {
     let nodes: Vec<_> = (0..2000).map(|id| format!("{{\"id\": {id}}}")).collect();
     let graph =

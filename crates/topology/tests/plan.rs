@@ -193,6 +193,24 @@ fn the_signalling_server_listens_where_it_is_told() {
 }
 
 #[test]
+fn the_door_has_a_port_of_its_own_in_a_container_too() {
+    let text = |listen: &str, door: &str| {
+        format!(
+            "{FIVE}\n[signalling]\nlisten = \"{listen}\"\n[local]\nsignalling = \"127.0.0.1:7070\"\n{door}"
+        )
+    };
+    loaded(&text(":7080", "door = \"127.0.0.1:7082\""), &[]);
+    // On this machine the port of `[local]` keeps the two apart, elsewhere nothing does.
+    for (listen, door) in [(":7080", "door = \"127.0.0.1:7080\""), ("127.0.0.9:7081", "")] {
+        let report = refused(&text(listen, door), &[]);
+        assert_eq!(codes(&report), ["address-taken"], "{listen}");
+        let place = report.entries().next().unwrap();
+        assert!(report.to_string().contains("in a container"), "{report}");
+        assert_eq!(place.text, format!("\"{}\"", if door.is_empty() { listen } else { "127.0.0.1:7080" }));
+    }
+}
+
+#[test]
 fn networks_must_be_large_enough() {
     let with = |local: &str, docker: &str| {
         format!("{FIVE}\n[local]\nnetwork = \"{local}\"\n[docker]\nsubnet = \"{docker}\"\n")

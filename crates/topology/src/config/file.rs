@@ -176,7 +176,8 @@ tables! {
         /// Peer i listens on, and dials from, the first address + i. The databases sit at the top: the origin on the
         /// last address but one, the edges below it. Inside 127.0.0.0/8.
         network: At<Net> = "127.77.0.0/16",
-        /// The door: `/p/<peer>/hls/...` reaches any peer as a player would.
+        /// The door: `/p/<peer>/hls/...` reaches any peer as a player would. In a container it has the same port, so
+        /// this is not the port of `listen` of `[signalling]`.
         door: At<Listen> = "127.0.0.1:7081",
         /// Where the signalling server listens on this machine. When absent: on 127.0.0.1, or where `listen` of
         /// `[signalling]` says, if that names one address.

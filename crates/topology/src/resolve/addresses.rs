@@ -167,7 +167,7 @@ impl Addresses {
         self.peers
     }
 
-    /// Nothing may listen where something else does, on this machine.
+    /// Nothing may listen where something else does, on this machine or in the signalling server's container.
     pub(crate) fn collisions(&self, file: &File, edges: &[EdgeSet], context: &Context, to: &mut Reader) {
         let local = &file.local.value;
         if local.network.bad || local.door.bad || local.signalling.bad || file.signalling.value.listen.bad {
@@ -200,6 +200,24 @@ impl Addresses {
                 );
             }
             taken.push((address, who.to_owned()));
+        }
+        let door = local.door.value.0;
+        let server = self.signalling(file);
+        if server.listen.port() == door.port() && !same(server.local, door) {
+            // Two defaults do not meet: one of them is written.
+            let (span, other) =
+                if local.door.span.is_none() { (listen, Span::NONE) } else { (local.door.span, listen) };
+            let message = format!(
+                "the door and the signalling server would both listen on port {}: in a container or VM they share its addresses",
+                door.port()
+            );
+            let problem =
+                Problem::error("address-taken", span, message).help("write another port in one of the two");
+            to.report(if other.is_none() {
+                problem
+            } else {
+                problem.related(other, "the signalling server's")
+            });
         }
     }
 

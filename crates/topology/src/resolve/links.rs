@@ -276,6 +276,16 @@ fn remove(
 
 /// What the signalling protocol and the plan can hold.
 fn bounds(links: &LinkMap, written: &At<Vec<At<Link>>>, context: &Context, to: &mut Reader) {
+    let span = if context.links_span.is_none() { written.span } else { context.links_span };
+    let mut too_many = |message| {
+        to.report(
+            Problem::error("too-many-links", span, message).help("take fewer peers or a sparser shape"),
+        );
+    };
+    if links.len() as u64 > MAX_LINKS {
+        let n = context.peers();
+        too_many(format!("{} links among {n}, at most {MAX_LINKS} are possible", links.len()));
+    }
     let mut degree = vec![0usize; context.numbering.count as usize];
     for &(a, b) in links.keys() {
         degree[a as usize] += 1;
@@ -283,14 +293,10 @@ fn bounds(links: &LinkMap, written: &At<Vec<At<Link>>>, context: &Context, to: &
     }
     let most = degree.iter().enumerate().max_by_key(|(_, degree)| **degree);
     if let Some((peer, &degree)) = most.filter(|(_, degree)| **degree > limits::NEIGHBORS) {
-        let span = if context.links_span.is_none() { written.span } else { context.links_span };
-        let message = format!(
+        too_many(format!(
             "{} has {degree} neighbours, at most {} are possible",
             context.numbering.written(peer as u32),
             limits::NEIGHBORS
-        );
-        to.report(
-            Problem::error("too-many-links", span, message).help("take fewer peers or a sparser shape"),
-        );
+        ));
     }
 }
