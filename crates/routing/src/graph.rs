@@ -197,8 +197,8 @@ impl Graph {
 
     /// Reads the beginning of a peer's line, for the cache's sake.
     #[inline]
-    pub(crate) fn touch(&self, id: u32) -> u32 {
-        self.lines.head(id)
+    pub(crate) fn touch(&self, id: u32) -> bool {
+        self.lines.touch(id)
     }
 
     #[inline]

@@ -139,15 +139,19 @@ impl Kept {
         if self.is_kept() {
             self.credit = (self.credit + READ).min(2 * self.places.len());
         }
-        if self.place(from.0).distance == FAR {
-            return false;
+        let mut looked_at = 1;
+        let mut place = self.place(from.0);
+        let found = place.distance != FAR;
+        if found {
+            path.push(from);
+            while place.next() != NOBODY {
+                path.push(NodeId(place.next()));
+                place = self.places[place.next() as usize];
+                looked_at += 1;
+            }
         }
-        let mut at = from.0;
-        while at != NOBODY {
-            path.push(NodeId(at));
-            at = self.places[at as usize].next();
-        }
-        true
+        self.work += looked_at;
+        found
     }
 
     /// After changes of the graph, all that there were since it was told last.
@@ -202,7 +206,8 @@ impl Kept {
         self.end();
     }
 
-    /// Peers that the last [`Kept::prepare`], [`Kept::follow`] or [`Kept::set_source`] looked at: what it cost.
+    /// Peers that the last [`Kept::prepare`], [`Kept::follow`] or [`Kept::set_source`] looked at, and each
+    /// [`Kept::path`] since: what it cost.
     pub fn visited(&self) -> usize {
         self.work
     }

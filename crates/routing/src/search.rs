@@ -64,7 +64,7 @@ impl Ball {
     fn grow(&mut self, graph: &Graph, marks: &mut [Mark], other: u32) -> ControlFlow<(u32, u32)> {
         let Self { found, level, stamp } = self;
         let (stamp, end) = (*stamp, found.len());
-        let mut read = 0;
+        let mut read = false;
         for at in *level..end {
             let parent = found[at];
             if let Some(&ahead) = found.get(at + AHEAD) {

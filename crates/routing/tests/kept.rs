@@ -230,6 +230,22 @@ fn a_tree_is_built_when_searches_have_paid_for_it() {
 }
 
 #[test]
+fn what_reading_a_path_looks_at_is_counted() {
+    let mut bench = line(100, Bounds::default());
+    assert!(bench.prepare());
+    assert!(bench.prepare());
+    assert_eq!(bench.kept.visited(), 0);
+    let mut path = Vec::new();
+    assert!(bench.kept.path(NodeId::from_index(5).unwrap(), &mut path));
+    assert_eq!((path.len(), bench.kept.visited()), (6, 6));
+    bench.report(50, false);
+    assert!(bench.prepare());
+    // Nothing is reached: one look tells.
+    assert!(!bench.kept.path(NodeId::from_index(70).unwrap(), &mut path));
+    assert_eq!(bench.kept.visited(), 1);
+}
+
+#[test]
 fn repairs_that_nobody_pays_for_end_the_tree_and_reads_pay() {
     let mut bench = line(100, Bounds { repair: 1000, small: 10 });
     bench.kept.earn(100);

@@ -51,6 +51,9 @@ impl BitOr for Flags {
 pub(crate) struct Half(u32);
 
 impl Half {
+    /// A place for one.
+    pub(crate) const NONE: Self = Self(0);
+
     pub(crate) fn new(peer: u32, flags: Flags) -> Self {
         debug_assert!(peer < 1 << ID_BITS, "a peer's number has {ID_BITS} bits");
         Self(peer << FLAG_BITS | flags.0)

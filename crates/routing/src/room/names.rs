@@ -1,10 +1,8 @@
 //! The names of a room's peers: name to number and back.
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hash},
-};
+use std::hash::Hash;
 
+use ahash::RandomState;
 use hashbrown::HashTable;
 
 use crate::{NodeId, table::Table};
@@ -22,7 +20,8 @@ impl Hash32 {
     }
 }
 
-/// Each name is stored once; the table has only numbers. The hash is keyed, because names come from the network.
+/// Each name is stored once; the table has only numbers. The hash is keyed, because names come from the network: aHash, which is made
+/// to withstand whoever chooses names that collide, takes less than half of SipHash's time for names as short as these.
 #[derive(Debug, Clone)]
 pub(super) struct Names<N> {
     by_id: Table<Option<N>>,
