@@ -22,13 +22,14 @@ use crate::{
 pub(crate) const DEPTH: usize = 4;
 /// How long connecting may take.
 pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// How long an answer may take, waiting for a place in the pipeline included. The server gives up a second earlier
+/// How long an answer may take, waiting for a place in the pipeline included. The server gives up earlier
 /// ([`STATEMENT_TIMEOUT`]), so that a slow origin costs one answer and not the connection.
-pub(crate) const READ_DEADLINE: Duration = Duration::from_secs(4);
-/// The `statement_timeout` of the gateways' role.
-pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const READ_DEADLINE: Duration = Duration::from_secs(2);
+/// The `statement_timeout` of the gateways' role: less than a peer waits for a read (1.5 s).
+pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1250);
 
-/// A connection to an edge database with the rights of a gateway. Methods may run concurrently.
+/// A connection to an edge database with the rights of a gateway. Methods may run concurrently. A read that is dropped before
+/// its answer ends the connection ([`Gateway::is_closed`]).
 pub struct Gateway {
     connection: Connection,
     blob: Statement,
@@ -100,16 +101,29 @@ impl Gateway {
         what: &str,
         query: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let result = crate::error::within(READ_DEADLINE, what, async {
+        crate::error::within(READ_DEADLINE, what, async {
             let _place = self.places.acquire().await.expect("nobody closes this semaphore");
-            query.await
+            let mut asked = Asked { connection: &self.connection, answered: false };
+            let result = query.await;
+            asked.answered = true;
+            result
         })
-        .await;
-        if matches!(result, Err(Error::Deadline { .. })) {
-            // The server did not even keep its own, shorter limit: it hangs, or the way to it is dead.
+        .await
+    }
+}
+
+/// A statement that was sent. Where nobody waits for its answer any more, the connection ends: the server did not keep its own,
+/// shorter limit, so it hangs or the way to it is dead; and statements sent later would only queue behind this one.
+struct Asked<'a> {
+    connection: &'a Connection,
+    answered: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
             self.connection.abort();
         }
-        result
     }
 }
 

@@ -14,6 +14,12 @@ use crate::{
     slot::slot_name,
 };
 
+/// Failures to apply and to copy. PostgreSQL 19 gives the second one's column another name, so columns are asked for by name
+/// in the row: one that a version lacks counts nothing.
+const ERRORS: &str = "SELECT coalesce(sum(value::bigint), 0)::bigint \
+     FROM pg_stat_subscription_stats s, jsonb_each_text(to_jsonb(s)) \
+     WHERE s.subname = $1 AND key IN ('apply_error_count', 'sync_error_count', 'sync_table_error_count')";
+
 /// How an edge follows its origin, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct ReplicationState {
@@ -81,15 +87,7 @@ impl Admin {
                 )
                 .await
                 .doing(&what)?;
-            let errors = self
-                .client()
-                .query_one(
-                    "SELECT coalesce(sum(apply_error_count + sync_error_count), 0)::bigint \
-                     FROM pg_stat_subscription_stats WHERE subname = $1",
-                    &[&PUBLICATION],
-                )
-                .await
-                .doing(&what)?;
+            let errors = self.client().query_one(ERRORS, &[&PUBLICATION]).await.doing(&what)?;
             let slot = origin
                 .client()
                 .query_opt(

@@ -10,6 +10,9 @@ use crate::schema::REPLICATED_TABLES;
 const ADMIN_CONNECTIONS: u32 = 12;
 /// Copies of tables at a time, per edge: all of them, so that none waits for another.
 const SYNC_WORKERS: u32 = REPLICATED_TABLES.len() as u32;
+/// Processes beside connections, walsenders and workers: the postmaster and its helpers, autovacuum, PostgreSQL 18's three for
+/// reading and writing, and what looks at the server from inside of a container.
+const HELPERS: u32 = 32;
 /// WAL that a slot may hold back. With less, one long ingest while an edge is down loses the slot.
 const SLOT_WAL: &str = "512MB";
 
@@ -28,6 +31,37 @@ pub enum Purpose {
         /// How many gateways it has: one connection each.
         gateways: u32,
     },
+}
+
+impl Purpose {
+    /// Connections that the server takes (`max_connections`).
+    pub fn connections(self) -> u32 {
+        let (Self::Origin { gateways, .. } | Self::Edge { gateways }) = self;
+        // A gateway that lost its way connects anew while the server still holds the old connection.
+        gateways + gateways.div_ceil(4) + ADMIN_CONNECTIONS
+    }
+
+    /// The most processes that the server and those beside it are: each connection is one.
+    pub fn processes(self) -> u32 {
+        self.connections() + self.senders() + self.workers() + HELPERS
+    }
+
+    /// Walsenders, which are not among the connections.
+    fn senders(self) -> u32 {
+        match self {
+            // One for each edge, and while it copies one more for each table; two for an edge that is being replaced.
+            Self::Origin { edges, .. } => (edges + 1) * (1 + SYNC_WORKERS),
+            Self::Edge { .. } => 0,
+        }
+    }
+
+    /// Background workers: an edge's apply and copy.
+    fn workers(self) -> u32 {
+        match self {
+            Self::Origin { .. } => 2,
+            Self::Edge { .. } => 3 + SYNC_WORKERS,
+        }
+    }
 }
 
 /// Where a server listens.
@@ -58,33 +92,27 @@ pub fn list(purpose: Purpose, listen: Listen<'_>, port: Option<u16>) -> Vec<(&'s
     if let Some(port) = port {
         set("port", &port);
     }
-    let gateways = match purpose {
-        Purpose::Origin { gateways, .. } | Purpose::Edge { gateways } => gateways,
-    };
-    // A gateway that lost its way connects anew while the server still holds the old connection.
-    set("max_connections", &(gateways + gateways.div_ceil(4) + ADMIN_CONNECTIONS));
+    set("max_connections", &purpose.connections());
     set("password_encryption", &"scram-sha-256");
     match purpose {
-        Purpose::Origin { edges, .. } => {
+        Purpose::Origin { .. } => {
             set("wal_level", &"logical");
-            // One for each edge, and while it copies one more for each table; two for an edge that is being replaced.
-            let senders = (edges + 1) * (1 + SYNC_WORKERS);
-            set("max_wal_senders", &senders);
-            set("max_replication_slots", &senders);
+            set("max_wal_senders", &purpose.senders());
+            set("max_replication_slots", &purpose.senders());
             set("max_slot_wal_keep_size", &SLOT_WAL);
             // An edge that vanished without a word frees its slot soon.
             set("wal_sender_timeout", &"20s");
             set("max_logical_replication_workers", &0);
-            set("max_worker_processes", &2);
+            set("max_worker_processes", &purpose.workers());
         }
         Purpose::Edge { .. } => {
             set("wal_level", &"minimal");
-            set("max_wal_senders", &0);
+            set("max_wal_senders", &purpose.senders());
             // On a subscriber these bound the origins it tracks: the subscription and each table's copy.
             set("max_replication_slots", &(2 + 2 * SYNC_WORKERS));
             set("max_logical_replication_workers", &(1 + SYNC_WORKERS));
             set("max_sync_workers_per_subscription", &SYNC_WORKERS);
-            set("max_worker_processes", &(3 + SYNC_WORKERS));
+            set("max_worker_processes", &purpose.workers());
             // Origin and edges start together: look again soon.
             set("wal_retrieve_retry_interval", &"250ms");
             set("wal_receiver_timeout", &"20s");
@@ -139,6 +167,17 @@ mod tests {
         assert_eq!(value(Purpose::Origin { edges: 2, gateways: 16 }, "max_wal_senders"), "18");
         assert_eq!(value(Purpose::Origin { edges: 2, gateways: 16 }, "max_slot_wal_keep_size"), "512MB");
         assert_eq!(value(Purpose::Origin { edges: 2, gateways: 16 }, "wal_level"), "logical");
+    }
+
+    #[test]
+    fn every_process_that_the_settings_allow_is_counted() {
+        for purpose in [Purpose::Edge { gateways: 160 }, Purpose::Origin { edges: 2, gateways: 320 }] {
+            let allowed =
+                ["max_connections", "max_wal_senders", "max_worker_processes", "autovacuum_max_workers"];
+            let allowed: u32 = allowed.iter().map(|name| value(purpose, name).parse::<u32>().unwrap()).sum();
+            // The postmaster and its six helpers come on top.
+            assert!(purpose.processes() > allowed + 7, "{purpose:?}: {}", purpose.processes());
+        }
     }
 
     #[test]

@@ -251,6 +251,34 @@ async fn a_gateways_connection_that_breaks_is_closed() {
     assert!(!edge.gateway().await.is_closed());
 }
 
+#[tokio::test]
+async fn a_read_that_nobody_waits_for_any_more_ends_the_connection_and_one_that_the_server_ends_does_not() {
+    let (_origin, edge) = mesh().await;
+    let gateway = edge.gateway().await;
+    let [locker, watcher] = [edge.raw(&edge.owner(), None).await, edge.raw(&edge.owner(), None).await];
+    locker.batch_execute("BEGIN; LOCK TABLE hopcast.segments").await.unwrap();
+    let sha256 = hopcast_protocol::Sha256([7; 32]);
+    let error = gateway.blob(&sha256).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("57014"), "{error}"); // query_canceled: its statement_timeout
+    assert!(!gateway.is_closed());
+    let waits = async {
+        let waiting =
+            "SELECT 1 FROM pg_stat_activity WHERE usename = 'hopcast_gateway' AND wait_event_type = 'Lock'";
+        while watcher.query(waiting, &[]).await.unwrap().is_empty() {}
+    };
+    tokio::select! {
+        () = waits => {}
+        read = gateway.blob(&sha256) => panic!("{read:?}"),
+    }
+    let end = tokio::time::Instant::now() + LONG;
+    while !gateway.is_closed() {
+        assert!(tokio::time::Instant::now() < end, "what is sent now waits behind it");
+        tokio::task::yield_now().await;
+    }
+    locker.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(edge.gateway().await.blob(&sha256).await.unwrap(), None);
+}
+
 /// A server that takes connections and never says a word.
 #[tokio::test(start_paused = true)]
 async fn a_silent_server_costs_a_deadline() {

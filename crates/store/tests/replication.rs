@@ -255,6 +255,33 @@ async fn waiting_for_an_edge_that_does_not_follow_says_why() {
 }
 
 #[tokio::test]
+async fn failures_are_counted_whatever_postgresql_calls_them() {
+    let origin = Cluster::start("origin-db", ORIGIN);
+    let edge = Cluster::start("edge-db-a", EDGE);
+    mesh_of(&[&edge], &origin).await;
+    let client = edge.raw(&edge.owner(), None).await;
+    // What later sessions of the owner find in place of the system's view.
+    for (columns, errors) in [
+        ("3 AS apply_error_count, 4 AS sync_error_count", 7),
+        // PostgreSQL 19.
+        ("5 AS apply_error_count, 6 AS sync_seq_error_count, 7 AS sync_table_error_count", 12),
+    ] {
+        let view = format!(
+            "DROP SCHEMA IF EXISTS other CASCADE; CREATE SCHEMA other; \
+             CREATE VIEW other.pg_stat_subscription_stats AS \
+                SELECT 1::oid AS subid, name AS subname, {columns}, NULL::timestamptz AS stats_reset \
+                FROM unnest(ARRAY['hopcast'::name, 'another']) name; \
+             ALTER ROLE CURRENT_USER SET search_path = other, pg_catalog",
+        );
+        client.batch_execute(&view).await.unwrap();
+        let (admin, origin) = (edge.admin().await, origin.admin().await);
+        let state = admin.replication_state(&origin, &common::mesh(), &edge.name).await.unwrap();
+        assert_eq!(state.errors, errors, "{columns}");
+        assert!(state.is_replicating(), "{state}");
+    }
+}
+
+#[tokio::test]
 async fn a_newer_schema_is_refused_untouched() {
     let origin = Cluster::start("origin-db", ORIGIN);
     let mut admin = origin.admin().await;
