@@ -24,8 +24,8 @@ Without --config it reads
 and HOPCAST_LOG, in both cases: error, warn, info (default) or debug.
 
 SIGHUP rereads the files; a bad one keeps the old configuration. SIGTERM and SIGINT drain.
-Exit codes: 0 stopped by a signal, 1 could not start, 64 wrong configuration or command line, 75 another process has
-this peer's name.
+Exit codes: 0 stopped by a signal, 1 could not start, 64 wrong configuration or command line, 69 its address is taken
+or not here, 75 another process has this peer's name.
 ";
 
 /// What the command line asks for.
@@ -100,6 +100,15 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, ArgsError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_help_lists_every_code() {
+        use hopcast_protocol::limits::{EXIT_CONFIG, EXIT_REPLACED, EXIT_UNAVAILABLE};
+        let (_, codes) = HELP.split_once("Exit codes:").unwrap();
+        for code in [0, 1, EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_REPLACED] {
+            assert!(codes.split([' ', '\n']).any(|word| word == code.to_string()), "{code}");
+        }
+    }
 
     #[test]
     fn all_forms() {

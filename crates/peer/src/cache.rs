@@ -151,6 +151,11 @@ impl Cache {
         self.entries.is_empty()
     }
 
+    /// Whether the bytes of that hash are kept.
+    pub fn contains(&self, sha256: &Sha256) -> bool {
+        self.entries.contains_key(sha256)
+    }
+
     /// The hashes of everything kept.
     pub fn contents(&self) -> impl Iterator<Item = &Sha256> {
         self.entries.keys()

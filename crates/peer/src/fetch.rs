@@ -12,7 +12,7 @@ use crate::{
     backoff::Backoff,
     cache::Space,
     flight::{Failure, Fetched, LastFailure},
-    headers::Trail,
+    headers::{Trail, missed},
     metrics::count,
     node::Node,
     routes::Route,
@@ -266,7 +266,11 @@ impl Fetch<'_> {
 
     fn fetched(&self, bytes: Bytes, trail: Trail, route: Option<RouteId>) -> Fetched {
         let me = &self.node.config().name;
-        let trail = trail.cached(me, "fwd=uri-miss; stored").hop(me, self.began.elapsed());
+        let stored = match &self.wish.content {
+            ContentId::Blob(sha256) => self.node.cache.borrow().contains(sha256),
+            ContentId::Manifest(_) => true,
+        };
+        let trail = trail.cached(me, missed(stored)).hop(me, self.began.elapsed());
         Fetched { bytes, trail: Rc::new(trail), route }
     }
 }

@@ -104,7 +104,6 @@ impl Gateway {
         let deadline = Instant::now() + READ;
         // The wait counts too: the neighbour who asked takes a late answer for a broken link.
         let Ok(place) = timeout_at(deadline, self.places.clone().acquire_owned()).await else {
-            count(&node.metrics.database_errors);
             return Err(SourceError("all reads wait for slow databases".to_owned()));
         };
         let place = place.expect("it is never closed");
@@ -135,11 +134,13 @@ impl Gateway {
                 (Ok(Err(error)), _) => error.to_string(),
                 (Err(_), _) => "no answer in time".to_owned(),
             };
-            count(&node.metrics.database_errors);
             tracing::warn!(database = source.name(), "{error}");
             failed = Some(SourceError(error));
         }
-        failed.map_or(Ok(None), Err)
+        failed.map_or(Ok(None), |error| {
+            count(&node.metrics.database_errors);
+            Err(error)
+        })
     }
 }
 
@@ -286,6 +287,11 @@ mod tests {
             let content = ContentId::Blob(Sha256([1; 32]));
             let node = testing::node(vec![Rc::new(Memory::default())]);
             assert_eq!(node.gateway().unwrap().read(&node, &content).await, Ok(None));
+            assert_eq!(node.metrics.database_errors.get(), 0);
+            let node = testing::node(vec![Rc::new(Silent), Rc::new(Silent)]);
+            assert!(node.gateway().unwrap().read(&node, &content).await.is_err());
+            let counted = (node.metrics.database_reads.get(), node.metrics.database_errors.get());
+            assert_eq!(counted, (1, 1), "two databases, one read");
             let node = testing::node(vec![Rc::new(Silent), Rc::new(Memory::default())]);
             assert!(node.gateway().unwrap().read(&node, &content).await.is_err());
         });

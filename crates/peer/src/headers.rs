@@ -72,7 +72,7 @@ impl Trail {
         self
     }
 
-    /// Adds what this hop's cache did: `hit`, or `fwd=uri-miss; stored`.
+    /// Adds what this hop's cache did: `hit`, or [`missed`].
     #[must_use]
     pub fn cached(mut self, peer: &PeerName, what: &str) -> Self {
         append(&mut self.cache, &format!("{peer}; {what}"));
@@ -99,6 +99,11 @@ impl Trail {
 /// A strong entity tag: the SHA-256.
 pub fn etag(sha256: &Sha256) -> HeaderValue {
     HeaderValue::from_str(&format!("\"{sha256}\"")).expect("quotes and hexadecimal digits are visible ASCII")
+}
+
+/// What `Cache-Status` says of bytes that a cache had to get (RFC 9211 2.2, 2.6).
+pub fn missed(stored: bool) -> &'static str {
+    if stored { "fwd=uri-miss; stored" } else { "fwd=uri-miss" }
 }
 
 /// True where an `If-None-Match` names this entity (RFC 9110 13.1.2; weak comparison).

@@ -1,10 +1,14 @@
 //! Playlists (RFC 8216) out of a verified manifest, and what a player's path means.
 //!
-//! Pure. URLs are relative, so that they work through the door as well. CODECS is always declared.
+//! Pure. URLs are relative, so that they work through the door as well. CODECS is always declared. A media playlist names its files
+//! with the beginning of their hash as a query ([`edition`]): what is under such a URL never changes, so that it may be kept
+//! for good, and a song that is ingested anew has other URLs.
 
 use std::fmt::Write as _;
 
-use hopcast_protocol::{Manifest, Rendition, Sha256, SongName, manifest::Blob, name::NameError};
+use hopcast_protocol::{
+    Manifest, Rendition, Sha256, SongName, content::to_hex, manifest::Blob, name::NameError,
+};
 
 /// The media type of playlists (RFC 8216 10).
 pub const PLAYLIST: &str = "application/vnd.apple.mpegurl";
@@ -86,6 +90,11 @@ pub fn blob(manifest: &Manifest, part: Part<'_>) -> Option<(Sha256, u32, &'stati
     }
 }
 
+/// The query of a blob's URL in a playlist. It is for caches between here and the player; whoever asks without it gets the same.
+pub fn edition(sha256: &Sha256) -> String {
+    format!("v={}", to_hex(&sha256.0[..8]))
+}
+
 /// The media type of segments with that file name extension.
 pub fn media_type(extension: &str) -> &'static str {
     match extension {
@@ -112,21 +121,22 @@ pub fn master(manifest: &Manifest) -> String {
 /// The media playlist of one rendition.
 pub fn index(rendition: &Rendition) -> String {
     let version = if rendition.init.is_some() { 7 } else { 3 };
-    let mut text = String::with_capacity(128 + rendition.segments.len() * 32);
+    let mut text = String::with_capacity(128 + rendition.segments.len() * 48);
     let _ = write!(
         text,
         "#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-TARGETDURATION:{}\n#EXT-X-MEDIA-SEQUENCE:{}\n",
         rendition.target_duration, rendition.first_sequence
     );
-    if rendition.init.is_some() {
-        text.push_str("#EXT-X-MAP:URI=\"init.mp4\"\n");
+    if let Some(init) = &rendition.init {
+        let _ = writeln!(text, "#EXT-X-MAP:URI=\"init.mp4?{}\"", edition(&init.sha256));
     }
     for (sequence, segment) in (rendition.first_sequence..).zip(&rendition.segments) {
         if segment.discontinuity {
             text.push_str("#EXT-X-DISCONTINUITY\n");
         }
         let (seconds, micros) = (segment.duration_us / 1_000_000, segment.duration_us % 1_000_000);
-        let _ = write!(text, "#EXTINF:{seconds}.{micros:06},\n{sequence}.{}\n", rendition.extension);
+        let _ = writeln!(text, "#EXTINF:{seconds}.{micros:06},");
+        let _ = writeln!(text, "{sequence}.{}?{}", rendition.extension, edition(&segment.sha256));
     }
     text.push_str("#EXT-X-ENDLIST\n");
     text
@@ -173,8 +183,8 @@ mod tests {
         assert_eq!(
             index(&manifest(true).renditions[0]),
             "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-TARGETDURATION:5\n#EXT-X-MEDIA-SEQUENCE:7\n\
-             #EXT-X-MAP:URI=\"init.mp4\"\n#EXTINF:4.010000,\n7.m4s\n#EXT-X-DISCONTINUITY\n#EXTINF:4.010000,\n8.m4s\n\
-             #EXT-X-ENDLIST\n"
+             #EXT-X-MAP:URI=\"init.mp4?v=6363636363636363\"\n#EXTINF:4.010000,\n7.m4s?v=0000000000000000\n\
+             #EXT-X-DISCONTINUITY\n#EXTINF:4.010000,\n8.m4s?v=0101010101010101\n#EXT-X-ENDLIST\n"
         );
     }
 
@@ -187,8 +197,11 @@ mod tests {
                 .lines()
                 .filter(|line| !line.starts_with('#'))
                 .map(|line| {
-                    let path = format!("demo/128k/{line}");
-                    blob(&manifest, parse(&path).unwrap().part).unwrap()
+                    let (file, query) = line.split_once('?').unwrap();
+                    let path = format!("demo/128k/{file}");
+                    let found = blob(&manifest, parse(&path).unwrap().part).unwrap();
+                    assert_eq!(query, edition(&found.0));
+                    found
                 })
                 .collect();
             let kind = if init { "video/iso.segment" } else { "video/mp2t" };

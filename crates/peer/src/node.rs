@@ -196,8 +196,12 @@ impl Node {
     pub(crate) async fn drained(&self) {
         let _all = self.transfers.acquire_many(TRANSFERS as u32).await;
         let _all = self.players.acquire_many(PLAYERS as u32).await;
-        while self.rooms().iter().any(|room| room.is_connected()) {
-            sleep(Duration::from_millis(2)).await;
+        loop {
+            let released = self.released.notified();
+            if !self.rooms().iter().any(|room| room.is_connected()) {
+                return;
+            }
+            released.await;
         }
     }
 

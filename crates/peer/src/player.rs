@@ -170,12 +170,22 @@ impl Segment<'_> {
         self.finish(reply, tag)
     }
 
+    /// Whether the URL is the playlist's, and these bytes' alone.
+    fn is_versioned(&self) -> bool {
+        self.request.uri.query().is_some_and(|query| query == hls::edition(&self.sha256))
+    }
+
     fn finish(&self, mut reply: Reply, tag: HeaderValue) -> Reply {
+        let status = reply.status();
         let headers = reply.headers_mut();
         headers.insert(header::ETAG, tag);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.kind));
-        headers
-            .insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
+        let caching = if status == StatusCode::RANGE_NOT_SATISFIABLE || !self.is_versioned() {
+            "no-cache" // keep it, but ask whether it is still the same (RFC 9111 5.2.2.4)
+        } else {
+            "public, max-age=31536000, immutable"
+        };
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
         reply
     }
 

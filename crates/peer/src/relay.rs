@@ -20,7 +20,7 @@ use crate::{
     config::is_keyless,
     conn::Conn,
     emulation,
-    headers::{HOPCAST_ERROR, PROXY_STATUS, Trail, etag},
+    headers::{HOPCAST_ERROR, PROXY_STATUS, Trail, etag, missed},
     link::{self, Link},
     node::Node,
     payload::{Payload, Reply},
@@ -83,7 +83,7 @@ async fn answer(node: &Rc<Node>, conn: &Rc<Conn>, link: &Rc<Link>, request: &Par
     };
     let route = match find_route(node, id).await {
         Some(route) if route.prev.as_ref() == Some(&link.name) => route,
-        _ => return reply::plain(StatusCode::MISDIRECTED_REQUEST, "no such route from here\n"),
+        _ => return reply::no_route(),
     };
     let Ok(place) = node.transfers.clone().try_acquire_owned() else {
         let me = &node.config().name;
@@ -158,7 +158,11 @@ impl Transfer<'_> {
             (Some(bytes), _) => (bytes, "hit"),
             (None, None) => return reply::not_held(),
             (None, Some(gateway)) => match gateway.read(self.node, &self.content).await {
-                Ok(Some(bytes)) => (bytes, "fwd=uri-miss; stored"),
+                Ok(Some(bytes)) => {
+                    let cache = self.node.cache.borrow();
+                    let stored = matches!(&self.content, ContentId::Blob(sha256) if cache.contains(sha256));
+                    (bytes, missed(stored))
+                }
                 Ok(None) => return reply::not_held(),
                 Err(_) => return reply::failed(StatusCode::BAD_GATEWAY, me, "destination_unavailable", None),
             },

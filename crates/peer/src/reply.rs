@@ -47,13 +47,26 @@ pub(crate) fn failed(status: StatusCode, peer: &PeerName, error: &str, next: Opt
 
 /// The holder does not have it.
 pub(crate) fn not_held() -> Reply {
-    let mut reply = plain(StatusCode::NOT_FOUND, "not_held\n");
-    reply.headers_mut().insert(HOPCAST_ERROR, HeaderValue::from_static("not_held"));
+    refused(StatusCode::NOT_FOUND, "not_held")
+}
+
+/// No route of that id leads from the sender through this peer.
+pub(crate) fn no_route() -> Reply {
+    refused(StatusCode::MISDIRECTED_REQUEST, "no_route")
+}
+
+/// Without a body: each hop on the way back can use its connection again at once.
+fn refused(status: StatusCode, error: &'static str) -> Reply {
+    let mut reply = empty(status);
+    reply.headers_mut().insert(HOPCAST_ERROR, HeaderValue::from_static(error));
     reply
 }
 
-/// Takes the body away for HEAD, but leaves its length.
+/// Takes the body away for HEAD, but leaves its length. Of 304 and 204 there is none to tell (RFC 9110 8.6).
 pub(crate) fn without_body(mut reply: Reply) -> Reply {
+    if matches!(reply.status(), StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT) {
+        return reply;
+    }
     let len = http_body::Body::size_hint(reply.body()).exact().unwrap_or_default();
     reply.headers_mut().entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(len));
     reply.map(|_| Payload::bytes(""))

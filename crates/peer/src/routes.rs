@@ -18,8 +18,8 @@ use hopcast_protocol::{
 };
 use tokio::time::Instant;
 
-/// How many retired ids are remembered.
-const RETIRED: usize = 64;
+/// How many retired ids are remembered: as many as can stand, since one lost link may end all of them at once.
+const RETIRED: usize = ROUTE_TABLE;
 /// How many routes' successors are remembered.
 const SUCCESSORS: usize = 64;
 
@@ -134,13 +134,17 @@ impl Routes {
 
     /// The server says that the route is no more.
     pub fn retire(&mut self, id: &RouteId) {
-        self.entries.remove(id);
-        if !self.retired.contains(id) {
-            if self.retired.len() == RETIRED {
-                self.retired.pop_front();
-            }
-            self.retired.push_back(id.clone());
+        let stood = self.entries.remove(id).is_some();
+        if self.retired.contains(id) {
+            return;
         }
+        if self.retired.len() == RETIRED {
+            if !stood {
+                return; // nobody here uses it, so it takes no other one's place
+            }
+            self.retired.pop_front();
+        }
+        self.retired.push_back(id.clone());
     }
 
     /// True for a route that stood once and was retired.
@@ -251,6 +255,23 @@ mod tests {
             routes.retire(&RouteId::new(format!("e-{i}")).unwrap());
         }
         assert_eq!(routes.retired.len(), RETIRED);
+    }
+
+    #[test]
+    fn as_many_as_stand_can_be_lost_at_once() {
+        let (mut routes, now) = (Routes::default(), Instant::now());
+        let id = |i: usize| format!("e-{i}");
+        let retire = |routes: &mut Routes, i| routes.retire(&RouteId::new(id(i)).unwrap());
+        for i in 0..1000 {
+            retire(&mut routes, i); // what another one uses
+        }
+        for i in 0..ROUTE_TABLE {
+            routes.insert(route(&id(1000 + i), None), now);
+        }
+        for i in 0..1000 + ROUTE_TABLE {
+            retire(&mut routes, i);
+        }
+        assert!((0..ROUTE_TABLE).all(|i| routes.is_retired(&id(1000 + i))));
     }
 
     #[test]

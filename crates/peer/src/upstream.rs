@@ -144,15 +144,15 @@ fn build(node: &Node, link: &Link, method: &Method, uri: &Uri, range: Option<&st
     *request.uri_mut() = uri.clone();
     let headers = request.headers_mut();
     headers.insert(header::HOST, link.host.clone());
-    headers.insert(header::AUTHORIZATION, value(auth));
+    headers.insert(header::AUTHORIZATION, header_value(auth));
     if let Some(range) = range {
-        headers.insert(header::RANGE, value(range.to_owned()));
+        headers.insert(header::RANGE, header_value(range.to_owned()));
     }
     request
 }
 
 /// A header's value out of names, digits and signs.
-fn value(text: String) -> HeaderValue {
+fn header_value(text: String) -> HeaderValue {
     HeaderValue::try_from(text)
         .expect("visible ASCII: a name, digits and signs, or what was a header's value before")
 }

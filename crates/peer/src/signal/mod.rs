@@ -219,7 +219,7 @@ impl Room {
                 }
                 tracing::warn!(room = %self.name, code = code.as_str(), "{message}");
                 match code {
-                    ErrorCode::NotALink | ErrorCode::Full => Received::Refused,
+                    ErrorCode::NotALink | ErrorCode::Full | ErrorCode::NotAGateway => Received::Refused,
                     _ => Received::Nothing,
                 }
             }
@@ -330,6 +330,13 @@ mod tests {
         let text = r#"{"type":"error","code":"no_holder","message":"nobody","id":8}"#;
         room.receive(serde_json::from_str(text).unwrap(), &mut routes, now);
         assert_eq!(answer.try_recv().unwrap(), Err(AskError::NoHolder));
+
+        for code in ["not_a_link", "full", "not_a_gateway"] {
+            let text =
+                format!(r#"{{"type":"error","code":"{code}","message":"the file is not reread yet"}}"#);
+            let received = room.receive(serde_json::from_str(&text).unwrap(), &mut routes, now);
+            assert_eq!(received, Received::Refused, "{code}");
+        }
 
         // Unasked, in the place of a lost one.
         let text = r#"{"type":"path","route":"e-2","room":"rock","path":["peer-1","peer-2"],"next":"peer-2","hops":1,"replaces":"e-1","content":"manifest:demo"}"#;

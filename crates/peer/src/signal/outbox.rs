@@ -65,9 +65,11 @@ impl Outbox {
         }
     }
 
-    /// Say the announcement again: it was refused, perhaps because the server rereads its file later than this peer.
-    pub fn announce_again(&mut self) {
+    /// Say again what the server takes from its file's peers alone: it was refused, perhaps because the server rereads the
+    /// file later than this peer.
+    pub fn introduce_again(&mut self) {
         self.announced = false;
+        self.told_gateway = false;
     }
 
     /// Whether this peer can get anything.
@@ -243,6 +245,21 @@ mod tests {
         assert!(drain(&mut outbox).is_empty());
         outbox.disconnected();
         assert_eq!(drain(&mut outbox), all);
+    }
+
+    #[test]
+    fn what_was_refused_is_said_again() {
+        let mut outbox = outbox();
+        outbox.hold(Sha256([1; 32]));
+        outbox.set_gateway(true);
+        drain(&mut outbox);
+        outbox.introduce_again();
+        let announce = r#"{"type":"announce","peer":"peer-1","room":"rock","neighbors":["peer-2","peer-5"]}"#;
+        assert_eq!(drain(&mut outbox), [announce, r#"{"type":"hold","all":true}"#]);
+        outbox.set_gateway(false);
+        drain(&mut outbox);
+        outbox.introduce_again();
+        assert_eq!(drain(&mut outbox), [announce]);
     }
 
     #[test]

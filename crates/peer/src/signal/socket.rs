@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     Endpoint, Received, Room,
     assembly::{Assembly, Broken},
+    outbox::Outbox,
 };
 use crate::{
     backoff::Backoff,
@@ -47,9 +48,14 @@ enum End {
 /// Keeps the room connected until it is stopped.
 pub async fn run(node: Rc<Node>, room: Rc<Room>) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let mut logged = None;
     loop {
         let began = Instant::now();
-        let end = match connect(&node, &room).await {
+        let stream = tokio::select! {
+            stream = connect(&node, &room) => stream,
+            () = stopped(&room) => return,
+        };
+        let end = match stream {
             Ok(stream) => session(&node, &room, stream).await,
             Err(why) => End::Lost(why),
         };
@@ -66,9 +72,11 @@ pub async fn run(node: Rc<Node>, room: Rc<Room>) {
                 return;
             }
             End::Lost(why) => {
-                if was_connected || backoff.tries() == 0 {
+                // One reason is told once: a server may stay away for long.
+                if was_connected || logged.as_ref() != Some(&why) {
                     tracing::warn!(room = %room.name, "signalling lost: {why}");
                 }
+                logged = Some(why);
             }
         }
         // A server that takes connections and drops them at once is not asked faster than one that is away.
@@ -80,6 +88,13 @@ pub async fn run(node: Rc<Node>, room: Rc<Room>) {
         if room.stopping.get() {
             return;
         }
+    }
+}
+
+/// Waits until the room is to be left. What else wakes a room is said once it is connected.
+async fn stopped(room: &Room) {
+    while !room.stopping.get() {
+        room.wake.notified().await;
     }
 }
 
@@ -115,11 +130,13 @@ async fn connect(node: &Node, room: &Room) -> Result<Stream, String> {
             let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
             match response.status() {
                 StatusCode::SWITCHING_PROTOCOLS => Ok(response),
-                StatusCode::UNAUTHORIZED => {
-                    Err("the server does not take this peer's token (401)".to_owned())
-                }
+                StatusCode::UNAUTHORIZED => Err(
+                    "the server does not take this peer's token (401): `hopcast up` gives both the same keys"
+                        .to_owned(),
+                ),
                 StatusCode::FORBIDDEN => {
-                    Err("the server's topology has no such peer in this room (403)".to_owned())
+                    Err("the server's topology has no such peer in this room (403): give both the same file"
+                        .to_owned())
                 }
                 status => Err(format!("the server answered {status}")),
             }
@@ -209,15 +226,15 @@ fn receive(node: &Rc<Node>, room: &Rc<Room>, message: &[u8]) {
                 node.routes_used();
             }
             Received::Retired => node.route_news.notify_waiters(),
-            Received::Refused => announce_later(node, room),
+            Received::Refused => introduce_later(node, room),
             Received::Nothing => {}
         },
         Err(error) => tracing::warn!(room = %room.name, "a message that is not understood: {error}"),
     }
 }
 
-/// The server may reread its file later than this peer: say a refused announcement again, ever more rarely.
-fn announce_later(node: &Rc<Node>, room: &Rc<Room>) {
+/// The server may reread its file later than this peer: say again what it refused, ever more rarely.
+fn introduce_later(node: &Rc<Node>, room: &Rc<Room>) {
     let refusals = room.refusals.get();
     room.refusals.set(refusals.saturating_add(1));
     let wait = Duration::from_millis(500).saturating_mul(1 << refusals.min(7));
@@ -225,13 +242,9 @@ fn announce_later(node: &Rc<Node>, room: &Rc<Room>) {
     node.spawn(async move {
         tokio::time::sleep(wait).await;
         if let Some(room) = room.upgrade() {
-            room.tell(outbox_again);
+            room.tell(Outbox::introduce_again);
         }
     });
-}
-
-fn outbox_again(outbox: &mut super::Outbox) {
-    outbox.announce_again();
 }
 
 async fn speak<W: AsyncWrite + Unpin>(

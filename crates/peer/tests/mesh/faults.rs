@@ -69,7 +69,7 @@ fn a_relay_that_dies_in_mid_segment_is_not_noticed() {
 
 #[test]
 fn the_way_that_the_server_finds_anew_is_taken_without_asking() {
-    let mut mesh = slow_square(36);
+    let mut mesh = slow_square(47);
     mesh.stub.mend();
     let playing = play(&mesh, 5, 0);
     let relay = relay_at_work(&mesh);

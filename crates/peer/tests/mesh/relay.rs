@@ -13,7 +13,8 @@ fn three_hops_with_the_path_reversed_in_via() {
     assert_eq!(master.header("content-type"), "application/vnd.apple.mpegurl");
     assert!(master.text().contains("CODECS=\"mp4a.40.2\"\n128k/index.m3u8"), "{}", master.text());
     let index = mesh.play(4, "/hls/demo/128k/index.m3u8").text();
-    assert!(index.contains("#EXTINF:4.000000,\n2.ts\n#EXT-X-ENDLIST"), "{index}");
+    let version = |sequence| format!("v={}", &mesh.song.sha256(sequence).to_string()[..16]);
+    assert!(index.contains(&format!("#EXTINF:4.000000,\n2.ts?{}\n#EXT-X-ENDLIST", version(2))), "{index}");
 
     let segment = mesh.segment(4, 1);
     assert_eq!(segment.status, 200);
@@ -23,7 +24,13 @@ fn three_hops_with_the_path_reversed_in_via() {
     assert_eq!(segment.header("content-type"), "video/mp2t");
     assert_eq!(segment.header("access-control-allow-origin"), "*");
     assert!(segment.header("access-control-expose-headers").contains("Via"));
-    assert!(segment.header("cache-control").contains("immutable"));
+    // What the playlist names never changes; the plain name is another recording's after the next ingest.
+    assert_eq!(segment.header("cache-control"), "no-cache");
+    let caching = |query: &str| {
+        mesh.play(4, &format!("/hls/demo/128k/1.ts?{query}")).header("cache-control").to_owned()
+    };
+    assert_eq!(caching(&version(1)), "public, max-age=31536000, immutable");
+    assert_eq!(caching(&version(2)), "no-cache");
     assert!(segment.header("cache-status").ends_with("peer-4; fwd=uri-miss; stored"));
     assert!(segment.header("hopcast-route").starts_with("e-"));
     let hops: Vec<_> = segment
@@ -83,8 +90,14 @@ fn head_range_and_validators() {
     assert_eq!(part.body, mesh.song.segments[0][99_990..]);
     let beyond = http::get(mesh.address(4), path, &[("Range", "bytes=100000-")]);
     assert_eq!((beyond.status, beyond.header("content-range")), (416, "bytes */100000"));
+    assert_eq!(beyond.header("cache-control"), "no-cache");
     let tag = part.header("etag").to_owned();
-    assert_eq!(http::get(mesh.address(4), path, &[("If-None-Match", &tag)]).status, 304);
+    for method in ["GET", "HEAD"] {
+        let same = http::request(mesh.address(4), method, path, &[("If-None-Match", &tag)]);
+        assert_eq!(same.status, 304);
+        // RFC 9110 8.6: if any, the length that 200 would have.
+        assert!(same.headers.iter().all(|(name, _)| name != "content-length"), "{method}: {same:?}");
+    }
     let changed = http::get(mesh.address(4), path, &[("Range", "bytes=0-1"), ("If-Range", "\"other\"")]);
     assert_eq!((changed.status, changed.body.len()), (200, 100_000));
     let preflight = http::request(mesh.address(4), "OPTIONS", path, &[("Origin", "http://x")]);

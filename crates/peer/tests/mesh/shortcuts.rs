@@ -1,6 +1,10 @@
 //! "No direct shortcuts": what a relay refuses, and whom it lets wait.
 
-use std::{io::Read as _, net::IpAddr};
+use std::{
+    io::{BufReader, Read as _},
+    net::{IpAddr, TcpStream},
+    time::{Duration, Instant},
+};
 
 use hopcast_protocol::{ContentId, RelayAuth};
 
@@ -58,6 +62,11 @@ fn a_signature_is_for_one_request_and_thirty_seconds() {
     };
     assert_eq!(send("GET", &target, "bytes=9-", "bytes=9-", now), 206);
     assert_eq!(send("GET", &target, "bytes=9-", "", now), 403, "another range");
+    assert_eq!(
+        send("GET", &format!("http://peer-2{target}"), "", "", now),
+        200,
+        "the absolute form (RFC 9112 3.2.2)"
+    );
     assert_eq!(send("HEAD", &target, "", "", now), 403, "another method");
     assert_eq!(send("GET", &format!("{target}?x=1"), "", "", now), 403, "another path");
     assert_eq!(send("GET", &target, "", "", now - 40), 403, "too old");
@@ -94,8 +103,8 @@ fn players_do_not_shut_the_neighbours_out() {
 
 /// A connection that has been answered and is kept; `None` where it was closed instead.
 fn stays_open(to: std::net::SocketAddr) -> Option<impl Sized> {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect(to).unwrap();
+    use std::io::Write as _;
+    let mut stream = TcpStream::connect(to).unwrap();
     let mut byte = [0];
     stream.write_all(b"GET /name HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
     (stream.read(&mut byte).ok()? == 1).then_some(stream)
@@ -104,26 +113,10 @@ fn stays_open(to: std::net::SocketAddr) -> Option<impl Sized> {
 #[test]
 fn a_request_may_wait_for_its_broadcast_but_only_sixteen_and_only_neighbours() {
     let mesh = Mesh::new(13, &LINKS, &[1]).up();
-    let rock = room("rock");
-    let key = mesh.secret.link_key(&name(2), &name(3));
-    // The stub numbers its routes: this will be the next but one.
-    let first = mesh.stub.broadcast(&rock, &[name(2), name(1)]);
-    let number: u64 = first.as_str().trim_start_matches("e-").parse().unwrap();
-    let target = path(&mesh, &format!("e-{}", number + 1));
-    let to = mesh.address(2);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let auth = RelayAuth::sign(&key, "GET", &target, "", &name(3), now);
-    let mut early: Vec<_> =
-        (0..16).map(|_| http::open(to, "GET", &target, &[("Authorization", &auth)])).collect();
-    until("sixteen wait", || mesh.metric(2, "hopcast_route_waiters") > 15.5);
-    assert_eq!(http::relay(to, &name(3), &key, &target, "").status, 421, "the seventeenth does not wait");
-    assert_eq!(http::get(to, &target, &[]).status, 403);
-
-    let route = mesh.stub.broadcast(&rock, &[name(3), name(2), name(1)]);
-    assert_eq!(target, path(&mesh, route.as_str()));
+    // A wait ends after 1.5 s: what a busy machine does not get done in that time is begun anew.
+    let answers = (0..5).find_map(|_| sixteen_early(&mesh)).expect("sixteen wait for their broadcast");
     let mut served = 0;
-    for reader in &mut early {
-        let (status, headers) = http::head(reader);
+    for (reader, status, headers) in answers {
         // Eight transfers at a time; the others are told to come back.
         assert!(status == 200 || status == 503, "{status}");
         if status == 200 {
@@ -137,4 +130,46 @@ fn a_request_may_wait_for_its_broadcast_but_only_sixteen_and_only_neighbours() {
     }
     assert!(served >= 8, "{served}");
     assert!(mesh.metric(2, "hopcast_route_waiters") < 0.5);
+}
+
+/// What the body is read from, the status and the headers.
+type Answer = (BufReader<TcpStream>, u16, Vec<(String, String)>);
+
+/// What sixteen requests are answered that come before the broadcast of their route; `None` where it came too late for one.
+fn sixteen_early(mesh: &Mesh) -> Option<Vec<Answer>> {
+    let nothing = ["hopcast_route_waiters", "hopcast_relay_transfers"];
+    until("nothing is left of those before", || nothing.iter().all(|line| mesh.metric(2, line) < 0.5));
+    let rock = room("rock");
+    let key = mesh.secret.link_key(&name(2), &name(3));
+    // The stub numbers its routes: this will be the next but one.
+    let first = mesh.stub.broadcast(&rock, &[name(2), name(1)]);
+    let number: u64 = first.as_str().trim_start_matches("e-").parse().unwrap();
+    let target = path(mesh, &format!("e-{}", number + 1));
+    let to = mesh.address(2);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let auth = RelayAuth::sign(&key, "GET", &target, "", &name(3), now);
+    let begun = Instant::now();
+    let early: Vec<_> =
+        (0..16).map(|_| http::open(to, "GET", &target, &[("Authorization", &auth)])).collect();
+    until("sixteen wait, or the first has given up", || {
+        mesh.metric(2, "hopcast_route_waiters") > 15.5 || begun.elapsed() > Duration::from_millis(1500)
+    });
+    // One that waits gets its 421 when it is too late for the sixteen.
+    assert_eq!(http::relay(to, &name(3), &key, &target, "").status, 421, "the seventeenth does not wait");
+    assert_eq!(http::get(to, &target, &[]).status, 403);
+
+    let route = mesh.stub.broadcast(&rock, &[name(3), name(2), name(1)]);
+    assert_eq!(target, path(mesh, route.as_str()));
+    let answer = |mut reader| {
+        let (status, headers) = http::head(&mut reader);
+        (status != 421).then_some((reader, status, headers))
+    };
+    let answers: Option<Vec<_>> = early.into_iter().map(answer).collect();
+    if answers.is_none() {
+        // The stub would give the same paths the same numbers again.
+        for route in [first, route] {
+            mesh.stub.retire(&rock, &route);
+        }
+    }
+    answers
 }
