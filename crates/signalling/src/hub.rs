@@ -12,7 +12,7 @@ mod view;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -58,6 +58,9 @@ const TURN: usize = 32;
 /// Connections that are worked on by one processor at a time: a larger room takes more of them. What one of these does to
 /// another of them wakes no other thread.
 const TOGETHER: usize = 512;
+/// Somebody looks at the clock at least twice a second. Where nobody did for longer than this, the whole server stood still (stopped,
+/// or its machine busy with others): nobody was pinged meanwhile, and what peers sent is not read yet.
+const STANDSTILL: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 struct Cell {
@@ -75,6 +78,26 @@ struct CellState {
     retired: bool,
 }
 
+/// The time of all rooms. It never goes back, and does not pass while the server stands still.
+#[derive(Debug)]
+struct Clock {
+    started: Instant,
+    /// When somebody last looked at it.
+    seen: Instant,
+}
+
+impl Clock {
+    fn look(&mut self) -> Duration {
+        let now = Instant::now();
+        let since = now - self.seen;
+        if since > STANDSTILL {
+            self.started += since;
+        }
+        self.seen = now;
+        now - self.started
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Hub {
@@ -84,7 +107,9 @@ pub struct Hub {
     epoch: Arc<Epoch>,
     next_connection: AtomicU64,
     processors: usize,
-    started: Instant,
+    clock: Mutex<Clock>,
+    /// Closed for good: who still enters is sent away with this.
+    closed: OnceLock<Frame>,
     /// Some room has lost paths that wait to be found anew.
     mending: Notify,
     /// Counters.
@@ -102,7 +127,8 @@ impl Hub {
             epoch: Arc::new(Epoch::random()?),
             next_connection: AtomicU64::new(1),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
-            started: Instant::now(),
+            clock: Mutex::new(Clock { started: Instant::now(), seen: Instant::now() }),
+            closed: OnceLock::new(),
             mending: Notify::new(),
             metrics: Metrics::new(settings.mesh.as_ref()),
             events: Events::new(settings.limits.event_readers),
@@ -118,7 +144,7 @@ impl Hub {
     }
 
     fn now(&self) -> Duration {
-        self.started.elapsed()
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner).look()
     }
 
     fn access(&self) -> Access {
@@ -193,6 +219,9 @@ impl Hub {
                 let CellState { room, outputs, outboxes, groups, .. } = state;
                 let entered = room.connect(connection, peer, dialect, self.now(), outputs);
                 Some(entered.map(|()| {
+                    if let Some(close) = self.closed.get() {
+                        outbox.finish(Some(close.clone()));
+                    }
                     outboxes.insert(connection, outbox.clone());
                     let wanted = self.processors.min(1 + outboxes.len() / TOGETHER);
                     while groups.len() < wanted {
@@ -305,6 +334,7 @@ impl Hub {
 
     /// Closes every connection after what is queued for it.
     pub fn close_all(&self, code: u16, reason: &str) {
+        let _ = self.closed.set(Frame::close(code, reason)); // before the rooms: who enters now finds one or the other
         for cell in self.cells() {
             for outbox in lock(&cell).outboxes.values() {
                 outbox.finish(Some(Frame::close(code, reason)));
@@ -339,6 +369,7 @@ mod tests {
     use hopcast_protocol::{
         SignallingConfig,
         config::{CONFIG_VERSION, RoomConfig},
+        limits::DEAD_AFTER,
     };
 
     use super::*;
@@ -366,6 +397,36 @@ mod tests {
             "the other room waited, or is kept"
         );
         drop(held);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_stood_still_cuts_nobody_for_it() {
+        let hub = Arc::new(Hub::new(&Settings::open("127.0.0.1:0".parse().unwrap())).unwrap());
+        let (rock, peer) = (RoomName::new("rock").unwrap(), PeerName::new("a").unwrap());
+        let session = hub.enter(&peer, &rock, Dialect::Hopcast).unwrap();
+        hub.tick();
+        tokio::time::advance(DEAD_AFTER * 3).await;
+        hub.tick();
+        assert!(!session.outbox.is_aborted(), "it was not even pinged");
+        let alive = (1..).take_while(|_| !session.outbox.is_aborted());
+        let mut ticks = 0;
+        for _ in alive {
+            tokio::time::advance(Duration::from_millis(500)).await;
+            hub.tick();
+            ticks += 1;
+        }
+        assert_eq!(ticks, DEAD_AFTER.as_millis() / 500, "and what does stay silent goes");
+    }
+
+    #[tokio::test]
+    async fn who_enters_a_server_that_goes_away_is_sent_away() {
+        let hub = Arc::new(Hub::new(&Settings::open("127.0.0.1:0".parse().unwrap())).unwrap());
+        let rock = RoomName::new("rock").unwrap();
+        let enter = |name: &str| hub.enter(&PeerName::new(name).unwrap(), &rock, Dialect::Original).unwrap();
+        let before = enter("a");
+        assert!(!before.outbox.is_ending());
+        hub.close_all(1001, "the server is going away");
+        assert!(before.outbox.is_ending() && enter("b").outbox.is_ending());
     }
 
     #[test]

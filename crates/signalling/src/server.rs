@@ -55,6 +55,16 @@ pub enum StartError {
     /// No random numbers for the epoch.
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
+    /// No client would find a descriptor.
+    #[error(
+        "the hard limit of open files is {files}, and the server itself needs {needed}, for a client more: raise it (ulimit -Hn; LimitNOFILE of systemd)"
+    )]
+    OpenFiles {
+        /// How many may be open.
+        files: u64,
+        /// How many must.
+        needed: u64,
+    },
     /// The listening socket does not know its address.
     #[error("cannot read the listening address: {0}")]
     Address(std::io::Error),
@@ -89,8 +99,17 @@ impl Server {
     pub async fn bind(settings: &Settings) -> Result<Self, StartError> {
         let mut limits = settings.limits;
         if let Some(files) = listener::raise_open_files() {
-            let clients = files.saturating_sub(OTHER_FILES + 2 * limits.door_connections as u64).max(1);
-            limits.connections = limits.connections.min(clients as usize);
+            let door = if settings.door.is_some() { 2 * limits.door_connections as u64 } else { 0 };
+            let clients = files.saturating_sub(OTHER_FILES + door);
+            if clients == 0 {
+                return Err(StartError::OpenFiles { files, needed: OTHER_FILES + door + 1 });
+            }
+            if clients < limits.connections as u64 {
+                warn!(
+                    "at most {clients} clients at a time: the hard limit of open files is {files} (ulimit -Hn; LimitNOFILE of systemd)"
+                );
+                limits.connections = clients as usize;
+            }
         }
         limits.connections = limits.connections.min(Semaphore::MAX_PERMITS);
         let listener = listener::bind(&settings.listen).await?;

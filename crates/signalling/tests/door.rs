@@ -2,7 +2,12 @@
 
 mod support;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -154,16 +159,20 @@ async fn a_player_that_does_not_read_stops_the_peer_and_one_that_goes_frees_it()
 async fn a_player_that_takes_nothing_for_too_long_loses_its_place_and_a_slow_one_keeps_it() {
     let sent = Arc::new(Semaphore::new(0));
     let address = peer("one", sent.clone()).await;
+    // Longer than this process may be kept waiting on a busy machine.
+    let stall = Duration::from_secs(3);
     let server = door_with(&[("peer-1", address)], |limits| {
         limits.door_connections = 1;
-        limits.door_stall = Duration::from_millis(400);
+        limits.door_stall = stall;
     })
     .await;
     let door = server.door.unwrap();
-    // It reads now and then, less than what waits for it, until more than every buffer on the way has passed.
+    // It reads now and then, less than what waits for it, for longer than it may stand still, and more than every buffer
+    // on the way has room for.
+    let begun = Instant::now();
     let mut body = send(door, "GET", "/p/peer-1/endless", &[]).await.into_body();
     let mut read = 0;
-    while read < 16 << 20 {
+    while read < 16 << 20 || begun.elapsed() < stall {
         read += soon("more", body.frame()).await.unwrap().unwrap().data_ref().unwrap().len();
         if read % (1 << 20) < CHUNK {
             tokio::time::sleep(Duration::from_millis(20)).await;

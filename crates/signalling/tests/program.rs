@@ -16,6 +16,39 @@ use tokio::{
 
 const LISTENING: &str = "listening on ";
 
+/// A hard limit of open files that the program cannot raise.
+fn command_with_files(files: u32, arguments: &[&str]) -> Command {
+    let program = env!("CARGO_BIN_EXE_hopcast-signalling");
+    let mut limited = Command::new("sh");
+    limited.arg("-c").arg(format!("ulimit -n {files} && exec \"$@\"")).arg("sh").arg(program).args(arguments);
+    limited
+        .env("SIGNAL_ADDR", "127.0.0.1:0")
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .stdin(Stdio::null());
+    limited.kill_on_drop(true);
+    limited
+}
+
+#[tokio::test]
+async fn few_open_files_are_said_and_too_few_end_it() {
+    let output = soon("the program ends", command_with_files(64, &[]).output()).await.unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(69), "{log}");
+    assert!(log.contains("the hard limit of open files is 64") && log.contains("ulimit -Hn"), "{log}");
+
+    let mut child = command_with_files(66, &[]).spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut program = Program { child, log, address: ([127, 0, 0, 1], 0).into() };
+    program.logged("at most 2 clients at a time").await;
+    let listening = program.logged(LISTENING).await;
+    program.address = listening.split_once(LISTENING).unwrap().1.parse().unwrap();
+    let clients = [program.hopcast("a", "rock").await, program.hopcast("b", "rock").await];
+    let third = Client::join(program.address, "c", "rock", &[]).await;
+    assert!(third.is_err(), "there is no place for it");
+    drop(clients);
+}
+
 struct Program {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,

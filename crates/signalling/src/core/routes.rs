@@ -129,6 +129,12 @@ impl Default for Routes {
     }
 }
 
+/// The least recently used route, and when that was, but for the one that is being told: it may have been used the longest time
+/// ago itself, where it is in the place of a lost one.
+fn eldest_but(order: &BTreeMap<Stamp, u64>, told: u64) -> Option<(Stamp, u64)> {
+    order.iter().map(|(&stamp, &number)| (stamp, number)).find(|&(_, number)| number != told)
+}
+
 impl Routes {
     fn with_most_hops(most_hops: usize) -> Self {
         Self {
@@ -154,13 +160,13 @@ impl Routes {
         out: &mut Vec<Route>,
     ) -> RouteId {
         let Asked { quest, used, told, lasting } = asked;
-        let id = if let Some(&number) = self.by_path.get(path) {
+        let (number, id) = if let Some(&number) = self.by_path.get(path) {
             self.touch(number, used);
             let route = self.by_number.get_mut(&number).expect("every path in the index has its route");
             self.hops = self.hops + quest.names() - route.quest.names();
             route.quest = quest;
             route.told |= told;
-            route.id.clone()
+            (number, route.id.clone())
         } else {
             let (number, id) = epoch.issue();
             let path: Arc<[NodeId]> = path.into();
@@ -184,30 +190,25 @@ impl Routes {
             self.own.entry(route.path[0]).or_default().insert(stamp, number);
             self.order(lasting).insert(stamp, number);
             self.by_number.insert(number, route);
-            id
+            (number, id)
         };
         let own = &self.own[&path[0]];
         if own.len() > if lasting { LASTING } else { ROUTE_TABLE }
-            && let Some((_, &eldest)) = own.first_key_value()
+            && let Some(eldest) = eldest_but(own, number)
         {
-            out.extend(self.remove(eldest));
+            out.extend(self.remove(eldest.1));
         }
         while self.hops > self.most_hops
-            && self.by_number.len() > 1
-            && let Some(eldest) = self.eldest()
+            && let Some(eldest) =
+                [&self.ending, &self.lasting].into_iter().filter_map(|order| eldest_but(order, number)).min()
         {
-            out.extend(self.remove(eldest));
+            out.extend(self.remove(eldest.1));
         }
         id
     }
 
     fn order(&mut self, lasting: bool) -> &mut BTreeMap<Stamp, u64> {
         if lasting { &mut self.lasting } else { &mut self.ending }
-    }
-
-    fn eldest(&self) -> Option<u64> {
-        let fronts = [self.ending.first_key_value(), self.lasting.first_key_value()];
-        fronts.into_iter().flatten().min().map(|(_, &number)| number)
     }
 
     /// A requester uses a route of its own. Others' routes, and those that are no more, are left alone.
@@ -366,6 +367,21 @@ mod tests {
         along(&mut routes, &epoch, &[1, 2, 3]);
         along(&mut routes, &epoch, &[2, 3, 4]);
         assert_eq!(along(&mut routes, &epoch, &[3, 4]).1, ["e-1"]);
+    }
+
+    #[test]
+    fn what_is_told_just_now_is_not_what_falls_out() {
+        let (mut routes, epoch) = (Routes::default(), Epoch::new("e"));
+        for holder in 0..ROUTE_TABLE {
+            put(&mut routes, &epoch, &[9999, holder], asked(100));
+        }
+        // In the place of a lost one that was used before all of them.
+        assert_eq!(put(&mut routes, &epoch, &[9999, 1, 5000], asked(50)).1, ["e-1"]);
+
+        let (mut routes, epoch) = (Routes::with_most_hops(6), Epoch::new("e"));
+        put(&mut routes, &epoch, &[1, 2, 3], asked(100));
+        assert_eq!(put(&mut routes, &epoch, &[4, 5, 6, 7], asked(50)).1, ["e-1"]);
+        assert!(put(&mut routes, &epoch, &[4, 5, 6, 7], asked(60)).1.is_empty(), "one alone stays");
     }
 
     #[test]
