@@ -10,7 +10,7 @@ use hopcast_store::{
 };
 use hopcast_topology::Plan;
 
-use crate::{Access, Error, Progress, Replication, Step, error::Doing as _};
+use crate::{Access, Error, Progress, Replication, Step};
 
 /// How long an edge may take to replicate: the first copy of every song is in it.
 const REPLICATE: Duration = Duration::from_secs(120);
@@ -22,24 +22,45 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// Most bytes of a password file that are read.
 const PASSWORD: u64 = 4096;
 
+/// Every file that the plan names can be read: looked at before anything is changed, because the songs' turn comes last.
+pub(crate) fn inputs(plan: &Plan) -> Result<(), Error> {
+    for song in &plan.songs {
+        // A folder need not be opened to be listed later; a file that is not ours to read is as good as none.
+        let seen = std::fs::metadata(&song.path).and_then(|seen| {
+            // Opening a pipe would wait for its other end, and a device may never end.
+            match (seen.is_file(), seen.is_dir()) {
+                (true, _) => std::fs::File::open(&song.path).map(|_| ()),
+                (_, true) => Ok(()),
+                _ => Err(std::io::Error::other("it is a pipe, a socket or a device, and no file or folder")),
+            }
+        });
+        let whose = format!("song {}", song.name);
+        seen.map_err(|source| Error::NoInput { whose, path: song.path.clone(), source })?;
+    }
+    given_password(plan).map(|_| ())
+}
+
 /// The superuser's password: POSTGRES_PASSWORD, else the file's `password_file`, else derived from the secret.
 pub(crate) fn superuser_password(plan: &Plan, secret: &MeshSecret) -> Result<String, Error> {
+    Ok(given_password(plan)?
+        .unwrap_or_else(|| secret.password(plan.origin.name.as_str(), &plan.postgres.user)))
+}
+
+/// The superuser's password where somebody has chosen one.
+fn given_password(plan: &Plan) -> Result<Option<String>, Error> {
     if let Ok(password) = std::env::var("POSTGRES_PASSWORD")
         && !password.is_empty()
     {
-        return Ok(password);
+        return Ok(Some(password));
     }
-    if let Some(path) = &plan.postgres.password_file {
-        return read_password(path);
-    }
-    Ok(secret.password(plan.origin.name.as_str(), &plan.postgres.user))
+    plan.postgres.password_file.as_deref().map(read_password).transpose()
 }
 
 fn read_password(path: &Path) -> Result<String, Error> {
     let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(PASSWORD).read_to_string(&mut text))
-        .doing("read", path)?;
+    std::fs::File::open(path).and_then(|file| file.take(PASSWORD).read_to_string(&mut text)).map_err(
+        |source| Error::NoInput { whose: "postgres.password_file".to_owned(), path: path.to_owned(), source },
+    )?;
     match text.lines().next().unwrap_or_default() {
         "" => Err(Error::State(format!("{} is empty: write the database password into it", path.display()))),
         password => Ok(password.to_owned()),
@@ -210,6 +231,34 @@ pub(crate) fn no_replication(plan: &Plan, why: &str) -> Vec<Replication> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::plan;
+
+    #[test]
+    fn a_file_of_the_plan_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut plan = plan();
+        inputs(&plan).unwrap();
+        plan.songs.push(hopcast_topology::plan::Song {
+            name: hopcast_protocol::SongName::new("demo").unwrap(),
+            path: dir.path().into(),
+            rooms: Vec::new(),
+        });
+        inputs(&plan).unwrap();
+        plan.songs[0].path = dir.path().join("dmeo");
+        let error = inputs(&plan).unwrap_err();
+        assert!(matches!(&error, Error::NoInput { path, .. } if *path == plan.songs[0].path), "{error}");
+        assert!(error.to_string().contains("dmeo, song demo: "), "{error}");
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        plan.songs[0].path = pipe;
+        let error = inputs(&plan).unwrap_err().to_string();
+        assert!(error.contains("it is a pipe"), "{error}");
+        plan.songs.clear();
+        plan.postgres.password_file = Some(dir.path().join("password"));
+        let error = inputs(&plan).unwrap_err();
+        assert!(matches!(&error, Error::NoInput { .. }), "{error}");
+        assert!(error.to_string().contains("password_file"), "{error}");
+    }
 
     #[test]
     fn a_password_files_first_line_counts() {

@@ -17,6 +17,16 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// A file that the topology file names cannot be read.
+    #[error("cannot read {}, {whose}: {source}: put it there, or name another one in the topology file", path.display())]
+    NoInput {
+        /// `song demo`, `postgres.password_file`.
+        whose: String,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why it cannot be read.
+        source: io::Error,
+    },
     /// The state directory cannot serve.
     #[error("{0}")]
     State(String),

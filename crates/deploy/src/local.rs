@@ -20,7 +20,8 @@ use hopcast_topology::{Plan, plan};
 
 use crate::{
     Access, Applied, ApplyOptions, Backend, DestroyOptions, Destroyed, Error, Fault, Job, LogSink,
-    PlayerAddress, Progress, State, Status, programs::Programs, render::reachable, wire::Desired,
+    PlayerAddress, Progress, State, Status, postgres::Postgres, programs::Programs, render::reachable,
+    wire::Desired,
 };
 
 /// Processes on this machine.
@@ -46,6 +47,16 @@ impl Local {
     /// The mesh's state directory.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// The PostgreSQL that [`Backend::apply`] takes: that of the databases which are there already, else the newest.
+    pub async fn postgres(&self, plan: &Plan) -> Result<Postgres, Error> {
+        apply::find_postgres(&self.state, plan).await
+    }
+
+    /// How many open files one process of the plan's mesh needs; an error where fewer are allowed.
+    pub fn open_files(plan: &Plan) -> Result<u64, Error> {
+        preflight::files(plan)
     }
 
     /// What the keeper was told last; `None` where the mesh does not run.

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{error::Error, programs::is_executable};
 
-/// Logical replication in binary form came with 14.
-const OLDEST: u32 = 14;
+/// The view of a subscription's failures, `pg_stat_subscription_stats`, came with 15.
+pub(crate) const OLDEST: u32 = 15;
+/// How to come by one.
+const HOW: &str = "install it (Debian: `apt-get install postgresql`), or set HOPCAST_POSTGRES to a directory with initdb and pg_ctl, or allow a download with HOPCAST_POSTGRES_DOWNLOAD=1";
 
 /// Which PostgreSQL a mesh uses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,17 +73,20 @@ impl Postgres {
         if env::var_os("HOPCAST_POSTGRES_DOWNLOAD").is_some_and(|value| value == "1") {
             return Ok(Self::Download);
         }
-        Err(Error::Missing(format!(
-            "no PostgreSQL {OLDEST} or newer is installed: install it (Debian: `apt-get install postgresql`), or set HOPCAST_POSTGRES to a directory with initdb and pg_ctl, or allow a download with HOPCAST_POSTGRES_DOWNLOAD=1"
-        )))
+        Err(Error::Missing(format!("no PostgreSQL {OLDEST} or newer is installed: {HOW}")))
     }
 }
 
 fn check(found: Postgres, wanted: Option<u32>) -> Result<Postgres, Error> {
     match (&found, wanted) {
+        (Postgres::Installed { major, bin }, _) if *major < OLDEST => Err(Error::Missing(format!(
+            "PostgreSQL {OLDEST} or newer is needed, but {} has {major}: {HOW}",
+            bin.display()
+        ))),
         (Postgres::Installed { major, bin }, Some(wanted)) if *major != wanted => {
+            let install = if wanted < OLDEST { String::new() } else { format!("install {wanted}, or ") };
             Err(Error::Missing(format!(
-                "the mesh's databases were made by PostgreSQL {wanted}, but {} has {major}: install {wanted}, or delete them with `hopcast down --purge` (songs are ingested anew)",
+                "the mesh's databases were made by PostgreSQL {wanted}, but {} has {major}: {install}delete them with `hopcast down --purge` (songs are ingested anew)",
                 bin.display()
             )))
         }
@@ -148,11 +153,19 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_too_old_is_refused_also_where_it_was_asked_for() {
+        let found = |major| Postgres::Installed { bin: "/opt/pg/bin".into(), major };
+        let error = check(found(OLDEST - 1), None).unwrap_err().to_string();
+        assert!(error.contains("PostgreSQL 15 or newer") && error.contains("/opt/pg/bin has 14"), "{error}");
+        assert_eq!(check(found(OLDEST), None).unwrap(), found(OLDEST));
+    }
+
+    #[test]
     fn data_of_another_version_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("PG_VERSION"), "9\n").unwrap();
         let found = Postgres::find(dir.path(), &[dir.path().to_owned()]);
         let error = found.unwrap_err().to_string();
-        assert!(error.contains("made by PostgreSQL 9"), "{error}");
+        assert!(error.contains("made by PostgreSQL 9") && !error.contains("install 9"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ mod containers;
 
 use std::{os::unix::fs::PermissionsExt as _, path::Path};
 
-use containers::{docker, static_programs};
+use containers::{docker, run, static_programs};
 use hopcast_deploy::{
     ApplyOptions, Backend as _, DestroyOptions, Docker, Fault, NodeState, Quiet, State, Status,
 };
@@ -37,11 +37,22 @@ struct Mesh(Docker);
 
 impl Drop for Mesh {
     fn drop(&mut self) {
-        let there = docker(&["ps", "-aq", "--filter", "label=io.hopcast.mesh=df"]);
-        if std::thread::panicking() && !there.is_empty() {
-            docker(&[&["rm", "-fv"][..], &there.split_whitespace().collect::<Vec<_>>()].concat());
-            let list = ["network", "ls", "-q", "--filter", "label=io.hopcast.mesh=df"];
-            docker(&[&["network", "rm"][..], &docker(&list).split_whitespace().collect::<Vec<_>>()].concat());
+        if !std::thread::panicking() {
+            return;
+        }
+        // `run`, not `docker`: a second panic would end the process.
+        let all = [
+            (["ps", "-aq"].as_slice(), ["rm", "-fv"].as_slice()),
+            (&["network", "ls", "-q"], &["network", "rm"]),
+            (&["volume", "ls", "-q"], &["volume", "rm", "-f"]),
+        ];
+        for (list, remove) in all {
+            let listed = run(&[list, &["--filter", "label=io.hopcast.mesh=df"]].concat());
+            let listed = String::from_utf8_lossy(&listed.stdout);
+            let there: Vec<_> = listed.split_whitespace().collect();
+            if !there.is_empty() {
+                run(&[remove, &there].concat());
+            }
         }
     }
 }

@@ -142,6 +142,26 @@ async fn with_a_killed_keeper_and_even_its_warden() {
 }
 
 #[tokio::test]
+async fn a_mesh_whose_directory_was_removed() {
+    let root = state_root();
+    let plan = Topology { peers: 2, ..Topology::new("removed", 18) }.plan();
+    let mut mesh = Mesh::new(root.path(), "removed");
+    mesh.up(&plan).await;
+    std::fs::remove_dir_all(mesh.dir()).unwrap();
+    assert_ne!(processes(&mesh.dir()), []);
+    // The next `up` starts from nothing ...
+    let changes = mesh.up(&plan).await;
+    assert_eq!(changes.started.len(), 5);
+    assert!(mesh.status().await.ready);
+
+    // ... and the next `down` ends them.
+    std::fs::remove_dir_all(mesh.dir()).unwrap();
+    let destroyed = mesh.local.destroy(DestroyOptions::default(), &Quiet).await.unwrap();
+    assert!(destroyed.stopped.is_empty() && destroyed.orphans.len() >= 5, "{destroyed:?}");
+    assert_eq!(processes(&mesh.dir()), []);
+}
+
+#[tokio::test]
 async fn a_hung_keeper_does_not_keep_down_from_its_work() {
     let root = state_root();
     let plan = Topology { peers: 2, ..Topology::new("hung", 6) }.plan();

@@ -54,6 +54,7 @@ pub(super) async fn run(
             state.mesh()
         )));
     }
+    databases::inputs(plan)?;
     let engine = docker.engine().await?;
     let sent = engine.requests();
     let files = Files::new(state);
@@ -88,8 +89,7 @@ pub(super) async fn run(
         });
     }
 
-    files.prepare(state)?;
-    let _lock = state.lock()?;
+    let ((), _lock) = state.lock_made(|| files.prepare(state))?;
     let mut present = look_around(engine, &plan.mesh, check).await?;
     let (secret, new_secret) = state.create_secret()?;
     let images = image::ensure_from(engine, plan, docker.programs(), progress).await?;
@@ -118,7 +118,7 @@ pub(super) async fn run(
     let data = async {
         let access = docker.open_to(plan, &secret).await?;
         let fill = async {
-            job.passwords(plan, &diff).await?;
+            job.passwords(plan, &access.origin.password, &diff).await?;
             // The entry point of a new cluster makes it first, which takes its time on a busy machine.
             let mut databases =
                 databases::set_up(plan, &access, plan.origin.docker.address, NEW_CLUSTER).await?;
@@ -295,7 +295,7 @@ impl Job<'_> {
     }
 
     /// A database that was made anew over data that were there may want another password.
-    async fn passwords(&self, plan: &Plan, diff: &Diff) -> Result<(), Error> {
+    async fn passwords(&self, plan: &Plan, password: &str, diff: &Diff) -> Result<(), Error> {
         let kept = diff.create.iter().map(|&at| &self.wanted.nodes[at]).filter(|node| {
             let volume = node.container.volume.as_ref();
             let new = |name: &str| diff.create_volumes.iter().any(|&at| self.wanted.volumes[at].name == name);
@@ -303,7 +303,7 @@ impl Job<'_> {
         });
         let postgres = &plan.postgres;
         let reset = |name: String| async move {
-            password::reset(self.engine, &name, &postgres.user, postgres.port, NEW_CLUSTER).await
+            password::reset(self.engine, &name, &postgres.user, password, postgres.port, NEW_CLUSTER).await
         };
         let kept: Vec<String> = kept.map(|node| node.name.clone()).collect();
         nodes::each(kept, reset, |_| ()).await

@@ -21,6 +21,9 @@ pub struct Route {
     pub subnet: Subnet,
 }
 
+/// Characters of the shortest name of a container: moby's `RestrictedNameChars` and one more.
+const SHORTEST: usize = 2;
+
 /// Whose an object is, for people.
 fn owner(label: &Label) -> String {
     match &label.mesh {
@@ -29,7 +32,7 @@ fn owner(label: &Label) -> String {
     }
 }
 
-/// Nothing of others has a name that this mesh needs, and no two of its own parts share one.
+/// Nothing of others has a name that this mesh needs, no two of its own parts share one, and the engine takes them all.
 pub fn names(wanted: &Wanted, present: &Present) -> Result<(), Error> {
     let mesh = &wanted.mesh;
     let mut seen = HashSet::new();
@@ -37,6 +40,13 @@ pub fn names(wanted: &Wanted, present: &Present) -> Result<(), Error> {
         if !seen.insert(&node.name) {
             return Err(Error::State(format!(
                 "two nodes of mesh {mesh} are called {}: rename one in the topology file",
+                node.name
+            )));
+        }
+        // Networks may have such names, and volumes begin with the mesh's.
+        if node.name.len() < SHORTEST {
+            return Err(Error::State(format!(
+                "Docker takes no container with a name as short as {}: give it at least {SHORTEST} characters in the topology file",
                 node.name
             )));
         }
@@ -150,6 +160,22 @@ mod tests {
                      eth0 00000000 010200C0 0003 0 0 0 00000000 0 0 0\n\
                      docker0 000011AC 00000000 0001 0 0 0 0000FFFF 0 0 0\n";
         assert_eq!(routes(table), [Route { device: "docker0".into(), subnet: subnet("172.17.0.0/16") }]);
+    }
+
+    #[test]
+    fn a_name_that_the_engine_would_refuse_is_told_before() {
+        let mut plan = crate::fixture::plan();
+        let check = |plan: &hopcast_topology::Plan| {
+            let secret = hopcast_protocol::MeshSecret([0; 32]);
+            let wanted = wanted::wanted(plan, &secret, "", &crate::docker::apply::names_alone(plan));
+            names(&wanted, &Present::default()).map_err(|error| error.to_string())
+        };
+        check(&plan).unwrap();
+        plan.origin.name = hopcast_protocol::DatabaseName::new("o").unwrap();
+        let error = check(&plan).unwrap_err();
+        assert!(error.contains("short as o:") && error.contains("topology file"), "{error}");
+        plan.origin.name = hopcast_protocol::DatabaseName::new("o1").unwrap();
+        check(&plan).unwrap();
     }
 
     #[test]

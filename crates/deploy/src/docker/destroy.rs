@@ -20,7 +20,7 @@ use super::{
     nodes,
     present::{Container, Leaving, Life, Network, Present, Volume},
 };
-use crate::{DestroyOptions, Destroyed, Error, Progress, State, Step, error::Doing as _, state::Lock};
+use crate::{DestroyOptions, Destroyed, Error, Progress, State, Step, state::Lock};
 
 /// How long it may take until nothing is left, beside the deadlines of the requests.
 const GONE: Duration = Duration::from_secs(20);
@@ -41,7 +41,7 @@ pub(super) async fn run(
 ) -> Result<Destroyed, Error> {
     let state = docker.state();
     let engine = docker.engine().await?;
-    let _lock = wait_for_up(state).await?;
+    let lock = wait_for_up(state).await?;
     let mut done = Destroyed::default();
     let begun = Instant::now();
     let (deadline, patience) = (begun + GONE, begun + COUNTED);
@@ -68,17 +68,15 @@ pub(super) async fn run(
             tokio::time::sleep(LOOK).await;
         }
     }
-    let files = Files::new(state);
-    files.remove()?;
+    if options.purge {
+        state.sweep()?;
+    }
+    // Without a lock there was no directory: one that is there now is that of a later `up`.
+    let Some(lock) = lock else { return Ok(done) };
+    Files::new(state).remove()?;
     if options.purge && !Lock::is_held(&state.dir().join("lock"))? {
-        let dir = state.dir();
-        match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).doing("remove", dir);
-            }
-            _ => {}
-        }
-    } else if state.dir().exists() {
+        state.purge(&lock)?;
+    } else {
         done.kept = Some(state.dir());
     }
     Ok(done)
@@ -88,12 +86,9 @@ pub(super) async fn run(
 async fn wait_for_up(state: &State) -> Result<Option<Lock>, Error> {
     let deadline = Instant::now() + UP;
     loop {
-        if !state.dir().exists() {
-            return Ok(None);
-        }
-        match state.lock() {
+        match state.lock_if_there() {
             Err(Error::Busy(_)) if Instant::now() < deadline => tokio::time::sleep(LOOK).await,
-            result => return result.map(Some),
+            result => return result,
         }
     }
 }

@@ -50,11 +50,7 @@ impl Files {
 
     /// Makes the directories; an error where somebody else could write in them.
     pub fn prepare(&self, state: &State) -> Result<(), Error> {
-        if !state.root().exists() {
-            fs::create_dir_all(state.root()).doing("create", state.root())?;
-            fs::set_permissions(state.root(), fs::Permissions::from_mode(0o755))
-                .doing("set the mode of", state.root())?;
-        }
+        state.create_root().doing("create", state.root())?;
         make(&state.dir(), 0o700)?;
         make(&self.dir, 0o700)?;
         let meta = fs::symlink_metadata(&self.dir).doing("look at", &self.dir)?;

@@ -26,7 +26,7 @@ use self::{
 use super::{engine::Engine, labels};
 use crate::{
     error::Error,
-    postgres::Postgres,
+    postgres::{OLDEST, Postgres},
     programs::Programs,
     progress::{Progress, Step},
 };
@@ -172,6 +172,16 @@ pub async fn load(engine: &Engine, path: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
+/// An image of a PostgreSQL that replication is not watched on.
+fn refuse_old(name: &str, major: Option<u32>) -> Result<(), Error> {
+    match major {
+        Some(major) if major < OLDEST => Err(Error::Missing(format!(
+            "image {name} has PostgreSQL {major}, and {OLDEST} or newer is needed: name another one in docker.postgres_image"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Looks for images, and makes them where somebody may hear of it.
 struct Maker<'a> {
     engine: &'a Engine,
@@ -208,8 +218,10 @@ impl Maker<'_> {
         let signalling = self.own(ImageRole::Signalling, name, recipe(programs::signalling)).await?;
         self.step(2);
         let (postgres, found) = self.database(&plan.docker.postgres_image).await?;
+        let database_major = found.and_then(|found| found.major);
+        refuse_old(&postgres.name, database_major)?;
         self.step(3);
-        Ok(Images { peer, signalling, postgres, database_major: found.and_then(|found| found.major) })
+        Ok(Images { peer, signalling, postgres, database_major })
     }
 
     /// One of hopcast's own images under the plan's name.
@@ -349,5 +361,18 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_of_a_postgresql_that_is_too_old_is_refused() {
+        let error = refuse_old("postgres:14", Some(OLDEST - 1)).unwrap_err().to_string();
+        assert!(error.contains("postgres:14") && error.contains("docker.postgres_image"), "{error}");
+        refuse_old("postgres:15", Some(OLDEST)).unwrap();
+        refuse_old("of-somebody-else:latest", None).unwrap();
     }
 }

@@ -32,11 +32,11 @@ pub(super) async fn run(
     there.retain(|container| container.label.role != Some(Role::Helper));
     there.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some(unknown) = nodes.iter().find(|node| !there.iter().any(|container| container.name == **node)) {
-        return Err(Error::Unknown(if there.is_empty() {
-            format!("mesh {mesh} has no logs: nothing of it is on the engine")
+        return Err(if there.is_empty() {
+            Error::NotRunning(mesh.clone())
         } else {
-            format!("there is no log of {unknown}: `hopcast status` lists the nodes")
-        }));
+            Error::Unknown(format!("there is no log of {unknown}: `hopcast status` lists the nodes"))
+        });
     }
     there.retain(|container| nodes.is_empty() || nodes.contains(&container.name));
     if follow {

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use futures_util::StreamExt as _;
-use tokio::time::{Instant, sleep};
-
-use super::{
-    engine::{CHANGE, Engine},
-    wanted::{FILES, PASSWORD_FILE},
+use tokio::{
+    io::AsyncWriteExt as _,
+    time::{Instant, sleep},
 };
+
+use super::engine::{CHANGE, Engine};
 use crate::Error;
 
 /// Between two tries on a server that is only just starting.
@@ -18,28 +18,34 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// psql's exit code where the server does not take its connection (psql(1), "Exit Status").
 const NO_CONNECTION: i64 = 2;
 
-/// What runs in the container, as its own user, over the socket that nobody outside of it reaches. The new password is in the
-/// container's file, so it stands in no command line that the engine shows.
-fn script() -> String {
-    format!(
-        r#"printf '%s' "ALTER ROLE :\"owner\" PASSWORD :'password'" | psql -X -q -v ON_ERROR_STOP=1 -v owner="$PGUSER" -v password="$(cat {FILES}/{PASSWORD_FILE})" -d postgres"#
-    )
+/// What runs in the container, as its own user, over the socket that nobody outside of it reaches. Every process of the machine
+/// can be seen with its command line, so what it does comes over its standard input.
+const PSQL: [&str; 7] = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres"];
+
+/// What psql reads. The server gets the verifier alone, so neither it nor its log ever has the password.
+fn input(user: &str, password: &str) -> String {
+    let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
+    let user = user.replace('"', "\"\"");
+    format!("ALTER ROLE \"{user}\" PASSWORD '{verifier}';\n\\q\n")
 }
 
-/// Gives the owner the password of the container's file, once the server answers, until `patience` is over.
+/// Gives the owner this password, once the server answers, until `patience` is over.
 pub(super) async fn reset(
     engine: &Engine,
     name: &str,
     user: &str,
+    password: &str,
     port: u16,
     patience: Duration,
 ) -> Result<(), Error> {
     let what = format!("set the password of database {name}");
     let deadline = Instant::now() + patience;
+    let script = input(user, password);
     loop {
-        let (container, user) = (name.to_owned(), user.to_owned());
+        let (container, user, script) = (name.to_owned(), user.to_owned(), script.clone());
         let run = |docker: bollard::Docker| async move {
             let options = CreateExecOptions {
+                attach_stdin: Some(true),
                 attach_stdout: Some(true),
                 attach_stderr: Some(true),
                 env: Some(vec![
@@ -47,13 +53,16 @@ pub(super) async fn reset(
                     format!("PGPORT={port}"),
                     "PGHOST=/var/run/postgresql".to_owned(),
                 ]),
-                cmd: Some(vec!["sh".to_owned(), "-c".to_owned(), script()]),
+                cmd: Some(PSQL.map(str::to_owned).to_vec()),
                 ..CreateExecOptions::default()
             };
             let id = docker.create_exec(&container, options).await?.id;
             let mut said = Vec::new();
             let started = docker.start_exec(&id, None::<StartExecOptions>).await?;
-            if let StartExecResults::Attached { mut output, .. } = started {
+            if let StartExecResults::Attached { mut output, mut input } = started {
+                // A psql that has ended takes no input; its output says why.
+                let _ = input.write_all(script.as_bytes()).await;
+                let _ = input.shutdown().await;
                 while let Some(piece) = output.next().await {
                     let bytes = piece?.into_bytes();
                     said.extend_from_slice(&bytes[..bytes.len().min(4096 - said.len().min(4096))]);
@@ -79,11 +88,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_password_stands_in_no_command_line() {
-        let script = script();
-        assert!(
-            script.contains("$(cat /etc/hopcast/password)") && script.contains(r#"ALTER ROLE :\"owner\""#),
-            "{script}"
-        );
+    fn the_server_gets_a_verifier_of_the_password_and_never_itself() {
+        let text = input("me\"dia", "s3cret");
+        let verifier = text.strip_prefix("ALTER ROLE \"me\"\"dia\" PASSWORD 'SCRAM-SHA-256$4096:");
+        assert!(verifier.is_some_and(|rest| rest.ends_with("';\n\\q\n")), "{text}");
+        assert!(!text.contains("s3cret"), "{text}");
     }
 }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    doctor::memory,
     image::{Image, Images},
     labels::Role,
     place::{self, Containers, Subnet},
@@ -34,8 +35,11 @@ const PGDATA: &str = "/var/lib/postgresql/data";
 const USER: &str = "65532:65532";
 /// The engine takes no less.
 const LEAST_MEMORY: u64 = 6 << 20;
-/// A database's memory: shared buffers, its connections, the page cache of what it serves.
+/// A database's memory and processes, where its connections need no more: the shipped file's do not.
 const DATABASE_MEMORY: u64 = 256 << 20;
+const DATABASE_PIDS: u32 = 128;
+/// What is in a database's memory for the page cache of what it serves, beside the server and its connections.
+const DATABASE_CACHE: u64 = 128 << 20;
 /// The signalling server's: 160 connections take 2 MB; the rest is for the door's transfers.
 const SIGNALLING_MEMORY: u64 = 128 << 20;
 
@@ -315,18 +319,24 @@ fn database(
             ("/var/run/postgresql", "rw,noexec,nosuid,nodev,size=1m,mode=1777"),
             ("/tmp", "rw,noexec,nosuid,nodev,size=16m,mode=1777"),
         ],
-        pids: 128,
+        pids: purpose.processes().max(DATABASE_PIDS),
         shm: 64 << 20,
         health: health.map(str::to_owned).into_iter().chain([postgres.port.to_string()]).collect(),
         // Fast shutdown: clients are sent away, data are written.
         stop_signal: "SIGINT",
-        ..program(&images.postgres, DATABASE_MEMORY)
+        ..program(&images.postgres, database_memory(purpose))
     };
     let files = BTreeMap::from([
         (HBA_FILE, hba.as_bytes().to_vec()),
         (PASSWORD_FILE, format!("{password}\n").into_bytes()),
     ]);
     node(name, Role::Database, container, files)
+}
+
+/// Hard cap of a database's memory: each of its connections is a process of its own.
+fn database_memory(purpose: settings::Purpose) -> u64 {
+    (memory::DATABASE + u64::from(purpose.connections()) * memory::GATEWAY + DATABASE_CACHE)
+        .max(DATABASE_MEMORY)
 }
 
 /// The first eight bytes of a SHA-256, in hexadecimal digits.
@@ -405,4 +415,31 @@ pub fn differing(present: &str, wanted: &str) -> Vec<String> {
     names.sort();
     names.dedup();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{docker::apply::names_alone, fixture};
+
+    /// Databases of a plan whose edges have that many gateways each, with their cap of memory, in MiB, and of processes.
+    fn caps(gateways: usize) -> Vec<(u64, u32)> {
+        let mut plan = fixture::plan();
+        for edge in &mut plan.edges {
+            edge.peers = vec![edge.peers[0].clone(); gateways];
+            edge.docker.peers = vec![edge.docker.peers[0]; gateways];
+        }
+        let nodes = databases(&plan, "password", &names_alone(&plan));
+        // What the doctor predicts fits under the caps.
+        let caps: u64 = nodes.iter().map(|node| node.container.memory).sum();
+        assert!(memory::predict(&plan, "").databases < caps);
+        nodes.iter().map(|node| (node.container.memory >> 20, node.container.pids)).collect()
+    }
+
+    #[test]
+    fn a_databases_caps_grow_with_its_gateways() {
+        assert_eq!(caps(8), [(256, 128); 3], "the shipped file's");
+        // 412 connections of the origin, 212 of each edge.
+        assert_eq!(caps(160), [(843, 464), (523, 252), (523, 252)]);
+    }
 }

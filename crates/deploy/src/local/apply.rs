@@ -6,7 +6,7 @@ use hopcast_protocol::MeshSecret;
 use hopcast_topology::Plan;
 use tokio::sync::Notify;
 
-use super::{Local, client::Client, clusters, launch, preflight, settled};
+use super::{Local, client::Client, clusters, destroy::end_orphans, launch, preflight, settled};
 use crate::{
     Applied, Changes, Error, NodeState, Progress, State, Step, databases,
     postgres::Postgres,
@@ -39,13 +39,13 @@ pub(super) async fn run(local: &Local, plan: &Plan, progress: &dyn Progress) -> 
     }
     preflight::names(plan)?;
     preflight::files(plan)?;
+    databases::inputs(plan)?;
     let found = match &local.programs {
         Some(programs) => programs.clone(),
         None => Programs::find()?,
     };
     preflight::overlaps(state, plan).await?;
-    let account = launch::directories(state)?;
-    let _lock = state.lock()?;
+    let (account, _lock) = state.lock_made(|| launch::directories(state))?;
     let running = settled::nodes(state).await?;
     preflight::addresses(state, plan, &running).await?;
     let (postgres, staged) = tokio::try_join!(find_postgres(state, plan), stage(state, found, progress))?;
@@ -57,10 +57,17 @@ pub(super) async fn run(local: &Local, plan: &Plan, progress: &dyn Progress) -> 
         ));
     }
     let desired = desired(plan, &secret, postgres, &staged)?;
+    let body = desired.body()?;
 
-    let session =
-        if running.is_empty() { Some(launch::keeper(state, &account, &staged.hopcast).await?) } else { None };
-    match make_so(state, &desired, progress).await {
+    let session = if running.is_empty() {
+        // A keeper whose directory was removed still runs. Told to end, it ends whatever carries the mesh's mark, also a new
+        // keeper: it has to be gone before that one starts.
+        end_orphans(state).await?;
+        Some(launch::keeper(state, &account, &staged.hopcast).await?)
+    } else {
+        None
+    };
+    match make_so(state, &desired, body, progress).await {
         Ok(mut changes) => {
             changes.new_secret = new_secret;
             programs::sweep(&state.dir().join("bin"), &in_use(&staged, &running, state));
@@ -76,8 +83,13 @@ pub(super) async fn run(local: &Local, plan: &Plan, progress: &dyn Progress) -> 
     }
 }
 
-/// With a keeper that answers.
-async fn make_so(state: &State, desired: &Desired, progress: &dyn Progress) -> Result<Changes, Error> {
+/// With a keeper that answers; `body` is [`Desired::body`].
+async fn make_so(
+    state: &State,
+    desired: &Desired,
+    body: Vec<u8>,
+    progress: &dyn Progress,
+) -> Result<Changes, Error> {
     let client = Client::connect(state).await?.ok_or_else(|| {
         Error::Keeper("the keeper has just ended; `hopcast logs keeper` may say why".into())
     })?;
@@ -92,7 +104,7 @@ async fn make_so(state: &State, desired: &Desired, progress: &dyn Progress) -> R
     };
     let (mut data, mut early) = (pin!(data), None);
     let mut changes = {
-        let mut apply = pin!(client.apply(desired, &watch));
+        let mut apply = pin!(client.apply(body, &watch));
         // The data need the databases alone; the peers are started meanwhile. A failure there does not break this off.
         loop {
             tokio::select! {
@@ -149,7 +161,7 @@ async fn dead(client: &Client<'_>) -> Result<(), Error> {
     )))
 }
 
-async fn find_postgres(state: &State, plan: &Plan) -> Result<Postgres, Error> {
+pub(super) async fn find_postgres(state: &State, plan: &Plan) -> Result<Postgres, Error> {
     let pg = state.dir().join("pg");
     let data: Vec<_> = std::iter::once(&plan.origin.name)
         .chain(plan.edges.iter().map(|edge| &edge.name))

@@ -14,6 +14,8 @@ use crate::{
 
 /// How long a short answer may take.
 const SHORT: Duration = Duration::from_secs(5);
+/// How long what should run may be under way: it grows with the mesh, up to [`crate::wire::BODY_BYTES`].
+const LARGE: Duration = Duration::from_secs(40);
 /// How long a fault may take: starting a database is the longest.
 const FAULT: Duration = Duration::from_secs(100);
 /// How long the keeper may be silent during a long answer.
@@ -49,14 +51,13 @@ impl<'a> Client<'a> {
         &self,
         method: Method,
         path: &str,
-        body: &impl Serialize,
+        body: Vec<u8>,
         head: Duration,
     ) -> Result<http::Answer, Error> {
         let failed =
             |error: String| Error::Keeper(format!("the keeper of mesh {}: {error}", self.state.mesh()));
         let stream =
             http::connect_unix(&self.state.dir(), SOCKET).await.map_err(|error| failed(error.to_string()))?;
-        let body = serde_json::to_vec(body).map_err(|error| failed(error.to_string()))?;
         http::unix(stream, method, path, body, head).await.map_err(failed)
     }
 
@@ -65,10 +66,13 @@ impl<'a> Client<'a> {
         method: Method,
         path: &str,
         body: &impl Serialize,
-        within: Duration,
+        head: Duration,
+        whole: Duration,
     ) -> Result<Vec<u8>, Error> {
-        let answer = self.send(method, path, body, within).await?;
-        let (status, body) = answer.read(within).await.map_err(Error::Keeper)?;
+        // Faults are names, which always have a JSON form.
+        let body = serde_json::to_vec(body).expect("it has a JSON form");
+        let answer = self.send(method, path, body, head).await?;
+        let (status, body) = answer.read(whole).await.map_err(Error::Keeper)?;
         if status.is_success() {
             return Ok(body.into());
         }
@@ -80,8 +84,8 @@ impl<'a> Client<'a> {
         })
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        let body = self.short(Method::GET, path, &(), SHORT).await?;
+    async fn get<T: DeserializeOwned>(&self, path: &str, within: Duration) -> Result<T, Error> {
+        let body = self.short(Method::GET, path, &(), SHORT, within).await?;
         serde_json::from_slice(&body).map_err(|error| {
             Error::Keeper(format!(
                 "the keeper of mesh {} is of another version ({error}): `hopcast down`, then `hopcast up`",
@@ -108,7 +112,7 @@ impl<'a> Client<'a> {
 
     /// What runs.
     pub(super) async fn report(&self) -> Result<Report, Error> {
-        let report: Report = self.get("/state").await?;
+        let report: Report = self.get("/state", SHORT).await?;
         if report.version != WIRE_VERSION {
             return Err(Error::Keeper(format!(
                 "the keeper of mesh {} is of another version: `hopcast down`, then `hopcast up`",
@@ -120,17 +124,17 @@ impl<'a> Client<'a> {
 
     /// What should run; `None` before the first apply.
     pub(super) async fn desired(&self) -> Result<Option<Desired>, Error> {
-        self.get("/desired").await
+        self.get("/desired", LARGE).await
     }
 
     /// Breaks or mends something.
     pub(super) async fn fault(&self, fault: &Fault) -> Result<(), Error> {
-        self.short(Method::POST, "/fault", fault, FAULT).await.map(|_| ())
+        self.short(Method::POST, "/fault", fault, FAULT, SHORT).await.map(|_| ())
     }
 
-    /// Has the keeper make what runs equal to this.
-    pub(super) async fn apply(&self, desired: &Desired, progress: &dyn Progress) -> Result<Changes, Error> {
-        match self.long("/apply", desired, progress).await? {
+    /// Has the keeper make what runs equal to this, the [`Desired::body`].
+    pub(super) async fn apply(&self, desired: Vec<u8>, progress: &dyn Progress) -> Result<Changes, Error> {
+        match self.long("/apply", desired, LARGE, progress).await? {
             Event::Done { changes } => Ok(changes),
             Event::Failed { message } => Err(Error::Keeper(message)),
             other => Err(Error::Keeper(format!("the keeper broke off after {other:?}"))),
@@ -139,15 +143,21 @@ impl<'a> Client<'a> {
 
     /// Has the keeper stop everything, itself too; the names of what ran.
     pub(super) async fn stop(&self, progress: &dyn Progress) -> Result<Vec<String>, Error> {
-        match self.long("/stop", &(), progress).await? {
+        match self.long("/stop", b"null".into(), SHORT, progress).await? {
             Event::Stopped { nodes } => Ok(nodes),
             other => Err(Error::Keeper(format!("the keeper broke off after {other:?}"))),
         }
     }
 
-    /// The last event of a long answer; the steps go to `progress`.
-    async fn long(&self, path: &str, body: &impl Serialize, progress: &dyn Progress) -> Result<Event, Error> {
-        let mut answer = self.send(Method::POST, path, body, SHORT).await?;
+    /// The last event of a long answer, which begins within `head`; the steps go to `progress`.
+    async fn long(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        head: Duration,
+        progress: &dyn Progress,
+    ) -> Result<Event, Error> {
+        let mut answer = self.send(Method::POST, path, body, head).await?;
         if !answer.response.status().is_success() {
             let (status, body) = answer.read(SHORT).await.map_err(Error::Keeper)?;
             return Err(Error::Keeper(format!(

@@ -7,7 +7,11 @@ use std::{fs, io, path::Path, time::Duration};
 
 use super::client::Client;
 use crate::{
-    Destroyed, Error, Progress, State, error::Doing as _, keeper::SOCKET, orphans, proc, state::Lock,
+    Destroyed, Error, Progress, State,
+    error::Doing as _,
+    keeper::SOCKET,
+    orphans, proc,
+    state::{Lock, remove},
 };
 
 /// How long a keeper may take to be gone after its last word.
@@ -20,6 +24,11 @@ pub(super) async fn run(state: &State, purge: bool, progress: &dyn Progress) -> 
     let dir = state.dir();
     let mut done = Destroyed::default();
     if !dir.exists() {
+        if purge {
+            state.sweep()?;
+        }
+        // Who removed it by hand left the processes.
+        done.orphans = end_orphans(state).await?;
         return Ok(done);
     }
     match Client::connect(state).await {
@@ -30,20 +39,11 @@ pub(super) async fn run(state: &State, purge: bool, progress: &dyn Progress) -> 
         Ok(None) => {}
         Err(error) => return Err(error),
     }
-    let _lock = wait_for_up(state).await?;
-    let at = dir.clone();
-    done.orphans = tokio::task::spawn_blocking(move || orphans::end(&at, &[std::process::id()]))
-        .await
-        .map_err(|error| Error::Keeper(format!("failed to end the mesh's processes: {error}")))?;
-    let left = proc::marked(&dir);
-    if !left.is_empty() {
-        return Err(Error::Keeper(format!(
-            "these processes of mesh {} cannot be ended: {left:?}",
-            state.mesh()
-        )));
-    }
+    // Without the directory another `down` has removed the mesh meanwhile.
+    let Some(lock) = wait_for_up(state).await? else { return Ok(done) };
+    done.orphans = end_orphans(state).await?;
     if purge {
-        remove(&dir)?;
+        state.purge(&lock)?;
     } else {
         for part in ["config", "bin"] {
             remove(&dir.join(part))?;
@@ -62,6 +62,21 @@ pub(super) async fn run(state: &State, purge: bool, progress: &dyn Progress) -> 
     Ok(done)
 }
 
+/// Ends every process of the mesh, and says who was there.
+pub(super) async fn end_orphans(state: &State) -> Result<Vec<u32>, Error> {
+    let dir = state.dir();
+    let at = dir.clone();
+    let found = tokio::task::spawn_blocking(move || orphans::end(&at, &[std::process::id()]))
+        .await
+        .map_err(|error| Error::Keeper(format!("failed to end the mesh's processes: {error}")))?;
+    let left = proc::marked(&dir);
+    if left.is_empty() {
+        Ok(found)
+    } else {
+        Err(Error::Keeper(format!("these processes of mesh {} cannot be ended: {left:?}", state.mesh())))
+    }
+}
+
 async fn stop(client: &Client<'_>, progress: &dyn Progress) -> Result<Vec<String>, Error> {
     let pid = client.report().await?.pid;
     let stopped = client.stop(progress).await?;
@@ -76,10 +91,10 @@ async fn stop(client: &Client<'_>, progress: &dyn Progress) -> Result<Vec<String
 }
 
 /// An `up` that is under way has just lost its keeper: it ends.
-async fn wait_for_up(state: &State) -> Result<Lock, Error> {
+async fn wait_for_up(state: &State) -> Result<Option<Lock>, Error> {
     let deadline = tokio::time::Instant::now() + UP;
     loop {
-        match state.lock() {
+        match state.lock_if_there() {
             Err(Error::Busy(_)) if tokio::time::Instant::now() < deadline => tokio::time::sleep(LOOK).await,
             result => return result,
         }
@@ -96,9 +111,30 @@ fn remove_empty(dir: &Path) {
     let _ = fs::remove_dir(dir);
 }
 
-fn remove(dir: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing("remove", dir),
-        _ => Ok(()),
+#[cfg(test)]
+mod tests {
+    use hopcast_protocol::MeshName;
+
+    use super::*;
+    use crate::Quiet;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn several_at_once_all_succeed() {
+        let root = tempfile::tempdir().unwrap();
+        let state = State::new(root.path(), MeshName::new("m").unwrap());
+        for _ in 0..20 {
+            for part in ["bin", "config", "log", "pg/origin-db", "cache"] {
+                fs::create_dir_all(state.dir().join(part)).unwrap();
+            }
+            let down = |purge| {
+                let state = state.clone();
+                tokio::spawn(async move { run(&state, purge, &Quiet).await })
+            };
+            let all = [true, false, true, false].map(down);
+            for done in all {
+                done.await.unwrap().unwrap();
+            }
+            assert!(!state.dir().exists());
+        }
     }
 }

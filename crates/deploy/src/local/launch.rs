@@ -2,11 +2,8 @@
 
 use std::{
     env,
-    fs::{self, OpenOptions},
-    os::unix::{
-        fs::{OpenOptionsExt as _, PermissionsExt as _},
-        process::CommandExt as _,
-    },
+    fs::OpenOptions,
+    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
     path::Path,
     process::Stdio,
     time::Duration,
@@ -25,12 +22,7 @@ const PASSED: [&str; 4] = ["PATH", "RUST_LOG", "RUST_BACKTRACE", "TZ"];
 /// Makes the state root and the mesh's directories, for the user that the mesh's processes run as.
 pub(super) fn directories(state: &State) -> Result<Account, Error> {
     let dir = state.dir();
-    if !state.root().exists() {
-        fs::create_dir_all(state.root()).doing("create", state.root())?;
-        // Whatever the umask: the mesh's user passes through it. Nothing in it is readable by that alone.
-        fs::set_permissions(state.root(), fs::Permissions::from_mode(0o755))
-            .doing("set the mode of", state.root())?;
-    }
+    state.create_root().doing("create", state.root())?;
     let account = Account::choose(&dir)?;
     account.can_enter(&dir)?;
     account.directory(&dir, 0o700)?;

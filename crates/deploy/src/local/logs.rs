@@ -65,11 +65,11 @@ pub(super) async fn run(
 ) -> Result<(), Error> {
     let there = all(state)?;
     if let Some(unknown) = nodes.iter().find(|node| !there.contains(node)) {
-        return Err(Error::Unknown(if there.is_empty() {
-            format!("mesh {} has no logs: it has never run", state.mesh())
+        return Err(if there.is_empty() {
+            Error::NotRunning(state.mesh().clone())
         } else {
-            format!("there is no log of {unknown}: `hopcast status` lists the nodes")
-        }));
+            Error::Unknown(format!("there is no log of {unknown}: `hopcast status` lists the nodes"))
+        });
     }
     let mut readers: BTreeMap<String, Reader> = BTreeMap::new();
     loop {

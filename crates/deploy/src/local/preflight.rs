@@ -52,20 +52,21 @@ fn needed_files(plan: &Plan) -> u64 {
     listeners(plan).len().max(connections) as u64 + OWN_FILES
 }
 
-/// As many open files are allowed as the mesh needs; without them its parts would wait for each other until a deadline.
-pub(super) fn files(plan: &Plan) -> Result<(), Error> {
+/// As many open files are allowed as one process of the mesh needs, which it gives; without them its parts would wait for
+/// each other until a deadline.
+pub(super) fn files(plan: &Plan) -> Result<u64, Error> {
     // The programs raise their own limits to this one.
     files_within(plan, getrlimit(Resource::Nofile).maximum)
 }
 
-fn files_within(plan: &Plan, limit: Option<u64>) -> Result<(), Error> {
+fn files_within(plan: &Plan, limit: Option<u64>) -> Result<u64, Error> {
     let needed = needed_files(plan);
     match limit {
         Some(limit) if limit < needed => Err(Error::State(format!(
             "mesh {} needs {needed} open files in one process, {limit} are allowed here: raise the hard limit (`ulimit -Hn`, limits.conf, LimitNOFILE), or take fewer peers",
             plan.mesh
         ))),
-        _ => Ok(()),
+        _ => Ok(needed),
     }
 }
 
