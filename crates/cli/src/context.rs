@@ -119,7 +119,9 @@ impl Context {
             }
             Err(error) => {
                 let message = format!("cannot read {}: {error}", path.display());
-                Err(Failure::new(exit::NO_INPUT, message).into())
+                // It is there, and not what it should be.
+                let wrong = error.kind() == io::ErrorKind::InvalidData;
+                Err(Failure::new(if wrong { exit::TOPOLOGY } else { exit::NO_INPUT }, message).into())
             }
         }
     }
@@ -135,6 +137,15 @@ impl Context {
 
     /// The mesh that is meant: by its name, else by the file; without a file the only one that this machine knows.
     pub(crate) fn mesh(&self, which: &Which) -> anyhow::Result<MeshName> {
+        self.meant(which, true)
+    }
+
+    /// For a command that changes or ends a mesh: it is named, or its file is there. None is guessed.
+    pub(crate) fn named(&self, which: &Which) -> anyhow::Result<()> {
+        self.meant(which, false).map(|_| ())
+    }
+
+    fn meant(&self, which: &Which, guess: bool) -> anyhow::Result<MeshName> {
         if let Some(name) = &which.name {
             return Ok(name.clone());
         }
@@ -142,7 +153,7 @@ impl Context {
             Ok(loaded) => return Ok(loaded.plan.mesh),
             Err(error) => error,
         };
-        if self.file.is_some() || exit::code(&error) != exit::NO_INPUT {
+        if !guess || self.file.is_some() || exit::code(&error) != exit::NO_INPUT {
             return Err(error.context("which mesh? --name names one without a file"));
         }
         let known = State::all(&State::default_root()?)?;
@@ -315,7 +326,8 @@ fn read_text(path: &Path, limit: usize) -> io::Result<String> {
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             let line = error.as_bytes()[..at].split(|&byte| byte == b'\n').count();
-            Err(io::Error::other(format!("line {line} is not UTF-8 text: save the file as UTF-8")))
+            let why = format!("line {line} is not UTF-8 text: save the file as UTF-8");
+            Err(io::Error::new(io::ErrorKind::InvalidData, why))
         }
     }
 }

@@ -91,12 +91,14 @@ pub(crate) fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> an
 
 /// The code of an error.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
-    use hopcast_deploy::Error::{Missing, NoEngine, NotRunning};
+    use hopcast_deploy::Error::{Missing, NoEngine, NoInput, NotRunning, Unknown};
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.code;
     }
     match error.downcast_ref() {
+        Some(NoInput { .. }) => NO_INPUT,
         Some(Missing(_) | NoEngine { .. } | NotRunning(_)) => UNAVAILABLE,
+        Some(Unknown(_)) => USAGE,
         _ => FAILED,
     }
 }
@@ -127,5 +129,6 @@ mod tests {
         assert_eq!(code(&error), TOPOLOGY);
         assert_eq!(code(&anyhow::anyhow!("something else")), FAILED);
         assert_eq!(code(&hopcast_deploy::Error::Missing("no PostgreSQL".into()).into()), UNAVAILABLE);
+        assert_eq!(code(&hopcast_deploy::Error::Unknown("no peer-9".into()).into()), USAGE);
     }
 }

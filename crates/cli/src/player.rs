@@ -84,7 +84,7 @@ impl<'a> Player<'a> {
         Ok(RenditionName::new(name)?)
     }
 
-    /// File names in the order of play, the init section first; with `sequence` that segment alone.
+    /// What the playlist names, in the order of play, the init section first; with `sequence` that segment alone.
     pub(crate) async fn parts(
         &self,
         rendition: &RenditionName,
@@ -100,12 +100,10 @@ impl<'a> Player<'a> {
             let found = segments.clone().find(|uri| uri.split('.').next() == Some(&wanted));
             return Ok(vec![found.with_context(|| {
                 let all: Vec<_> = segments.collect();
-                let (first, last) = (all.first().cloned(), all.last().cloned());
+                let [first, last] = [all.first(), all.last()].map(|uri| uri.map_or("", |uri| file_name(uri)));
                 format!(
-                    "{}/{rendition} has no segment {sequence}; its segments are {} to {}",
-                    self.song,
-                    first.unwrap_or_default(),
-                    last.unwrap_or_default()
+                    "{}/{rendition} has no segment {sequence}; its segments are {first} to {last}",
+                    self.song
                 )
             })?]);
         }
@@ -116,19 +114,19 @@ impl<'a> Player<'a> {
     pub(crate) async fn part(
         &self,
         rendition: &RenditionName,
-        name: &str,
+        uri: &str,
     ) -> anyhow::Result<(Part, http::Body)> {
         let begin = Instant::now();
-        let answer = self.get(&format!("/hls/{}/{rendition}/{name}", self.song), self.limit).await?;
+        let answer = self.get(&format!("/hls/{}/{rendition}/{uri}", self.song), self.limit).await?;
         let milliseconds = begin.elapsed().as_secs_f64() * 1e3;
         let sha256 = Sha256::of(&answer.body);
         let etag = answer.header("etag").trim_matches('"');
         if etag != sha256.to_string() {
-            bail!("{}/{rendition}/{name}: its ETag is {etag}, its bytes have {sha256}", self.song);
+            bail!("{}/{rendition}/{uri}: its ETag is {etag}, its bytes have {sha256}", self.song);
         }
         let route = answer.header("hopcast-route");
         let part = Part {
-            name: name.to_owned(),
+            name: file_name(uri).to_owned(),
             bytes: answer.body.len(),
             sha256,
             milliseconds,
@@ -138,4 +136,9 @@ impl<'a> Player<'a> {
         };
         Ok((part, answer.body))
     }
+}
+
+/// What a playlist's line names, without the query that tells it from an earlier recording.
+fn file_name(uri: &str) -> &str {
+    uri.split('?').next().unwrap_or(uri)
 }

@@ -72,6 +72,40 @@ fn without_a_file_it_says_where_it_looked_and_what_to_do() {
 }
 
 #[test]
+fn a_file_that_is_there_and_no_text_is_wrong_and_not_missing() {
+    let hopcast = Hopcast::new();
+    std::fs::write(hopcast.path("topology.toml"), b"# caf\xe9\n").unwrap();
+    let run = hopcast.run(&["check", "--json"]);
+    assert!(run.code == 64 && run.stderr.contains("line 1 is not UTF-8"), "{}: {}", run.code, run.stderr);
+}
+
+#[test]
+fn what_is_no_file_is_not_ingested() {
+    let run = Hopcast::new().file("topology.toml", SMALL).run(&["ingest", "/dev/zero"]);
+    assert!(
+        run.code == 66 && run.stderr.contains("/dev/zero is a pipe, a socket or a device"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn what_changes_a_mesh_does_not_guess_which() {
+    let hopcast = Hopcast::new().file("song.ts", "x");
+    // The only mesh that this state root knows.
+    std::fs::create_dir_all(hopcast.path("state/small")).unwrap();
+    std::fs::write(hopcast.path("state/small/secret"), "kept").unwrap();
+    for arguments in [&["down", "--purge"][..], &["down"], &["rm", "demo"], &["ingest", "song.ts"]] {
+        let run = hopcast.run(arguments);
+        assert!(run.code == 66 && run.stderr.contains("which mesh?"), "{arguments:?}: {}", run.stderr);
+    }
+    assert!(hopcast.path("state/small/secret").exists());
+    assert_eq!(hopcast.run(&["status"]).code, 69, "who only looks may guess");
+    assert_eq!(hopcast.run(&["down", "--purge", "--name", "small"]).code, 0);
+    assert!(!hopcast.path("state/small").exists());
+}
+
+#[test]
 fn the_nearest_file_above_is_taken() {
     let hopcast = Hopcast::new().file("topology.toml", SMALL);
     std::fs::create_dir(hopcast.path("deep")).unwrap();
@@ -165,6 +199,7 @@ fn what_does_not_run_is_told_with_69() {
         &["status", "--json"][..],
         &["verify", "--json"],
         &["songs", "--json"],
+        &["logs", "peer-1", "--json"],
         &["fetch", "demo", "--via", "peer-5", "-o", "x", "--json"],
     ] {
         let run = hopcast.run(arguments);
@@ -178,6 +213,43 @@ fn what_does_not_run_is_told_with_69() {
         assert_eq!(run.code, 69, "{arguments:?}: {}", run.stderr);
         assert!(format!("{}{}", run.stdout, run.stderr).contains("mesh other"), "{arguments:?}");
     }
+}
+
+#[test]
+fn a_song_or_password_that_is_not_there_is_told_with_66_before_anything_is_made() {
+    for (more, named) in [
+        ("[[songs]]\npath = \"songs/dmeo\"\nname = \"demo\"\nrooms = [\"*\"]\n", "songs/dmeo, song demo"),
+        ("[postgres]\npassword_file = \"secret.txt\"\n", "secret.txt, postgres.password_file"),
+    ] {
+        let hopcast = Hopcast::new().file("topology.toml", &format!("{SMALL}{more}"));
+        for backend in ["local", "docker"] {
+            let run = hopcast.run(&["up", "--detach", "--backend", backend]);
+            assert_eq!(run.code, 66, "{}", run.stderr);
+            assert!(run.stderr.contains(named), "{}", run.stderr);
+            assert!(!hopcast.path("state").exists(), "nothing is made");
+        }
+    }
+}
+
+#[test]
+fn a_down_that_is_asked_to_end_says_so_and_lets_go_of_the_engine_in_order() {
+    let hopcast = Hopcast::new();
+    // An engine that takes a connection and never answers.
+    let socket = hopcast.path("docker.sock");
+    let engine = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let down = hopcast
+        .command(&["down", "--name", "small", "--backend", "docker"])
+        .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _asked = engine.accept().unwrap();
+    let pid = rustix::process::Pid::from_child(&down);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let run = Run::from(down.wait_with_output().unwrap());
+    assert_eq!(run.code, 143, "{}", run.stderr);
+    assert!(run.stderr.contains("interrupted"), "{}", run.stderr);
 }
 
 #[test]
@@ -238,6 +310,8 @@ fn keys_for_nixos_hosts_are_their_owners_alone_and_what_is_missing_is_told() {
     assert_eq!(json(&run)["files"], 5 + 1 + 2 + 1);
     let mode = |path: &str| std::fs::metadata(hopcast.path(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("keys"), mode("keys/peers-1"), mode("keys/peers-1/peer-1.json")), (0o700, 0o700, 0o400));
+    // As `up` makes them: the databases' user passes through the first.
+    assert_eq!((mode("state"), mode("state/small")), (0o755, 0o700));
     // A second time nothing is in the way, and the keys are the same.
     let key = std::fs::read_to_string(hopcast.path("keys/peers-1/peer-1.json")).unwrap();
     assert_eq!(hopcast.run(&["generate", "nixos-keys", "-o", "keys", "--host", "peers-1"]).code, 0);
@@ -249,4 +323,65 @@ fn keys_for_nixos_hosts_are_their_owners_alone_and_what_is_missing_is_told() {
     assert_eq!(run.code, 1);
     assert!(run.stderr.contains("peers-1 has no address in micro-net"), "{}", run.stderr);
     assert!(!hopcast.path("out").exists());
+}
+
+#[test]
+fn a_secret_is_not_made_while_another_command_may_make_it() {
+    let hopcast = Hopcast::new().file("topology.toml", SMALL);
+    std::fs::create_dir_all(hopcast.path("state/small")).unwrap();
+    let lock = std::fs::File::create(hopcast.path("state/small/apply.lock")).unwrap();
+    lock.lock().unwrap();
+    let run = hopcast.run(&["generate", "nixos-keys", "-o", "keys"]);
+    assert!(run.code == 1 && run.stderr.contains("under way"), "{}", run.stderr);
+    assert!(!hopcast.path("state/small/secret").exists() && !hopcast.path("keys").exists());
+    drop(lock);
+    assert_eq!(hopcast.run(&["generate", "nixos-keys", "-o", "keys"]).code, 0);
+}
+
+/// What `doctor` finds of one thing, where a process may have 512 open files.
+fn found(hopcast: &Hopcast, what: &str) -> (String, String) {
+    let run = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 512 && exec \"$0\" doctor --json", env!("CARGO_BIN_EXE_hopcast")])
+        .current_dir(hopcast.path(""))
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOPCAST_STATE", hopcast.path("state"))
+        .output()
+        .unwrap();
+    let answer = json(&Run::from(run));
+    let findings = answer["findings"].as_array().unwrap();
+    let finding = findings.iter().find(|finding| finding["what"] == what).unwrap();
+    let text = |key: &str| finding[key].as_str().unwrap().to_owned();
+    (text("verdict"), text("detail"))
+}
+
+#[test]
+fn doctor_asks_for_as_many_open_files_as_up_does() {
+    // A connection for each room that a peer is in.
+    let room = |name: usize| format!("[[rooms]]\nname = \"r{name}\"\npeers = [\"*\"]\n");
+    let rooms: String = (0..30).map(room).collect();
+    let many_rooms = SMALL.replace("count = 5", "count = 20") + &rooms;
+    let (verdict, detail) = found(&Hopcast::new().file("topology.toml", &many_rooms), "descriptors");
+    assert!(verdict == "missing" && detail.contains("needs 684 open files"), "{verdict}: {detail}");
+    let many_peers = SMALL.replace("count = 5", "count = 100");
+    let (verdict, detail) = found(&Hopcast::new().file("topology.toml", &many_peers), "descriptors");
+    assert!(verdict == "ok" && detail.contains("168 needed"), "{verdict}: {detail}");
+}
+
+#[test]
+fn doctor_finds_the_postgresql_that_made_the_databases() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let hopcast = Hopcast::new().file("topology.toml", SMALL);
+    // One that was downloaded for this mesh.
+    let bin = hopcast.path("state/small/cache/pg-embed/linux/amd64/99.1.0/bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    for program in ["initdb", "pg_ctl", "postgres"] {
+        std::fs::write(bin.join(program), "#!/bin/sh\necho 'postgres (PostgreSQL) 99.1'\n").unwrap();
+        std::fs::set_permissions(bin.join(program), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let data = hopcast.path("state/small/pg/origin-db");
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::write(data.join("PG_VERSION"), "99\n").unwrap();
+    let (verdict, detail) = found(&hopcast, "postgresql");
+    assert!(verdict == "ok" && detail.contains(bin.to_str().unwrap()), "{verdict}: {detail}");
 }

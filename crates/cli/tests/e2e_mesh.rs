@@ -191,6 +191,15 @@ fn a_song_comes_hop_by_hop_and_nothing_is_left() {
     assert_eq!((report["passed"].as_bool(), report["max_hops"].as_u64()), (Some(true), Some(4)), "{report}");
     assert!(std::fs::read_to_string(&junit).unwrap().contains("<testsuite"));
     assert!(!mesh.ok(&["logs", "signalling"])["lines"].as_array().unwrap().is_empty());
+    let one = song().join("64k/3.ts");
+    for (unknown, arguments) in [
+        ("peer-999", &["logs", "peer-999"][..]),
+        ("nosuch", &["ingest", one.to_str().unwrap(), "--room", "nosuch"]),
+        ("peer-999", &["fetch", "demo", "--via", "peer-999", "-o", "x"]),
+    ] {
+        let run = mesh.0.run(arguments);
+        assert!(run.code == 2 && run.stderr.contains(unknown), "{arguments:?}: {} {}", run.code, run.stderr);
+    }
 
     // Again: nothing differs. With a changed file: only what differs.
     let again = mesh.ok(&["up", "--detach"]);
@@ -293,6 +302,34 @@ fn nothing_survives_the_end_of_a_bench() {
     }
 }
 
+/// Where a bench does not come to heed the first signal: a server that has stopped keeps it waiting.
+#[test]
+fn no_server_survives_the_second_signal_to_a_bench() {
+    let place = Hopcast::new();
+    let temporary = place.path("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let processes = || processes(&temporary, &["environ"]);
+    let mut command = place.command(&["bench", "signalling", "--peers", "160"]);
+    command.env("TMPDIR", &temporary).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut bench = command.spawn().unwrap();
+    // A child of whichever thread started it.
+    let server = || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", bench.id())).unwrap().filter_map(Result::ok);
+        let children =
+            threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+        let id = children.collect::<String>().split_whitespace().next().map(|id| id.parse().unwrap());
+        id.expect("the bench has no child")
+    };
+    Mesh::eventually("begun", || processes().iter().any(|command| command.contains("hopcast-signalling")));
+    kill(server(), "STOP");
+    // A signal that comes while another one waits is lost: one is sent after the other until it ends.
+    Mesh::eventually("ended", || {
+        kill(bench.id().into(), "TERM");
+        bench.try_wait().unwrap().is_some_and(|status| status.code() == Some(143))
+    });
+    Mesh::eventually("no server is there", || processes().is_empty());
+}
+
 #[test]
 fn a_taken_address_is_named_before_anything_starts() {
     let mesh = Mesh::new(4);
@@ -311,6 +348,7 @@ fn kill(pid: u64, signal: &str) {
         "INT" => rustix::process::Signal::INT,
         "TERM" => rustix::process::Signal::TERM,
         "HUP" => rustix::process::Signal::HUP,
+        "STOP" => rustix::process::Signal::STOP,
         _ => rustix::process::Signal::KILL,
     };
     rustix::process::kill_process(pid, signal).unwrap();

@@ -3,20 +3,19 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
 };
 
 use clap::Args;
 use hopcast_deploy::{
-    Docker, Finding, State, Verdict,
+    Docker, Finding, Local, State, Verdict,
     docker::doctor::{self, Memory},
     postgres::Postgres,
     programs::Programs,
 };
 use hopcast_protocol::MeshName;
 use hopcast_topology::Plan;
-use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use crate::{
@@ -24,9 +23,6 @@ use crate::{
     exit,
     output::{count, table},
 };
-
-/// Descriptors that the keeper needs beside those for its peers: databases, logs, control connections.
-const DESCRIPTORS: u64 = 256;
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -54,7 +50,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     let mut findings = Vec::new();
     match arguments.backend {
         Kind::Local => {
-            findings.extend([postgresql(), programs]);
+            findings.extend([postgresql(plan.as_ref()).await, programs]);
             findings.extend(tools());
             findings.extend([state(), topology]);
             if let Some(plan) = &plan {
@@ -63,7 +59,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         }
         Kind::Docker => {
             // The images have both in them: whether they are needed is said there.
-            findings.extend([postgresql().optional(), programs.optional()]);
+            findings.extend([postgresql(None).await.optional(), programs.optional()]);
             findings.extend(tools());
             findings.extend([state(), topology]);
             let mesh = match &plan {
@@ -109,8 +105,13 @@ struct Answer {
     memory: Option<Memory>,
 }
 
-fn postgresql() -> Finding {
-    Finding::of("postgresql", Postgres::find(&cache(), &[]), |found| match found {
+/// The PostgreSQL that `up` would take for the plan's databases, and without a plan for any.
+async fn postgresql(plan: Option<&Plan>) -> Finding {
+    let found = match plan.zip(State::default_root().ok()) {
+        Some((plan, root)) => Local::new(State::new(root, plan.mesh.clone())).postgres(plan).await,
+        None => Postgres::find(Path::new("/nonexistent"), &[]),
+    };
+    Finding::of("postgresql", found, |found| match found {
         Postgres::Installed { bin, major } => format!("{major}, in {}", bin.display()),
         Postgres::Download => "pg-embed will download it".to_owned(),
     })
@@ -132,14 +133,6 @@ fn tools() -> [Finding; 2] {
             "`hopcast ingest` encodes audio files with it (Debian: apt-get install ffmpeg)",
         ),
     ]
-}
-
-/// Where pg-embed keeps what it has downloaded.
-fn cache() -> PathBuf {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("XDG_CACHE_HOME")
-        .or_else(|| set("HOME").map(|home| home.join(".cache")))
-        .unwrap_or_else(|| PathBuf::from("/nonexistent"))
 }
 
 /// A program that is only needed for some commands.
@@ -168,16 +161,9 @@ fn state() -> Finding {
 
 /// What the file's mesh needs of this machine.
 async fn of_plan(plan: &Plan) -> Vec<Finding> {
-    let peers = plan.peers.len() as u64;
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(u64::MAX);
-    let wanted = DESCRIPTORS + 4 * peers;
-    let descriptors = if most >= wanted {
-        Ok(format!("{most} allowed, about {wanted} needed at most in one process"))
-    } else {
-        Err(format!("{most} allowed, about {wanted} needed: raise the hard limit (`ulimit -Hn`)"))
-    };
-    let mut findings = vec![Finding::of("descriptors", descriptors, |text| text)];
+    let mut findings = vec![Finding::of("descriptors", Local::open_files(plan), |needed| {
+        format!("{needed} needed at most in one process, which are allowed")
+    })];
 
     // A running mesh of this name holds the addresses itself.
     let runs = match context::backend(plan.mesh.clone(), Kind::Local) {

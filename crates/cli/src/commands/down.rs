@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     context::{Context, Which},
+    interrupt::until_signal,
     output::count,
     progress::Progress,
 };
@@ -32,12 +33,13 @@ struct Answer<'a> {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()> {
+    context.named(&arguments.which)?;
     let mesh = context.mesh(&arguments.which)?;
     let backend = context.backend(&arguments.which).await?;
     let unseen = context.unseen(&arguments.which)?;
     let options = DestroyOptions { purge: arguments.purge, keep_data: arguments.keep_data };
     let progress = Progress::new();
-    let destroyed = backend.destroy(options, &progress).await?;
+    let destroyed = until_signal(&*backend, async { Ok(backend.destroy(options, &progress).await?) }).await?;
     drop(progress);
     let nothing = destroyed.stopped.is_empty() && destroyed.orphans.is_empty();
     if nothing && !destroyed.networks.is_empty() {

@@ -131,11 +131,16 @@ pub(crate) fn run(context: &mut Context, arguments: &Arguments) -> anyhow::Resul
 /// The mesh's secret; made where there is none, as `up` does.
 fn secret(plan: &Plan) -> anyhow::Result<hopcast_protocol::MeshSecret> {
     let state = State::new(State::default_root()?, plan.mesh.clone());
+    if let Some(secret) = state.secret()? {
+        return Ok(secret);
+    }
+    state.create_root().map_err(|error| exit::cannot_write(state.root(), &error))?;
     let dir = state.dir();
     if !dir.is_dir() {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-        made.map_err(|error| exit::cannot_write(&dir, &error))?;
+        directory(&dir, 0o700)?;
     }
+    // Two that make one at once would hand out keys of two secrets.
+    let _lock = state.lock()?;
     Ok(state.create_secret()?.0)
 }
 

@@ -68,6 +68,12 @@ pub(crate) async fn ingest(context: &Context, arguments: &IngestArguments) -> an
         let message = format!("there is no file or folder {}", arguments.path.display());
         return Err(Failure::new(exit::NO_INPUT, message).into());
     }
+    if !arguments.path.is_file() && !arguments.path.is_dir() {
+        let message =
+            format!("{} is a pipe, a socket or a device: give a file or a folder", arguments.path.display());
+        return Err(Failure::new(exit::NO_INPUT, message).into());
+    }
+    context.named(&arguments.which)?;
     let Running { plan, access, backend } = context.must_run(&arguments.which).await?;
     let song = match &arguments.song {
         Some(song) => song.clone(),
@@ -133,7 +139,13 @@ async fn at_origin<T>(
     until_signal(backend, async {
         let access = backend.open().await?;
         let done = async {
-            let mut origin = Admin::connect(&access.origin).await?;
+            let mut origin = Admin::connect(&access.origin).await.map_err(|error| match error {
+                error @ hopcast_store::Error::Unreachable { .. } => {
+                    let message = format!("{error}; `hopcast up` starts what does not run");
+                    Failure::new(exit::UNAVAILABLE, message).into()
+                }
+                error => anyhow::Error::from(error),
+            })?;
             work(&mut origin).await
         };
         let done = done.await;
@@ -159,7 +171,7 @@ fn rooms(plan: &Plan, named: &[RoomName]) -> anyhow::Result<Vec<RoomName>> {
         let names: Vec<_> = plan.rooms.iter().map(|room| room.name.to_string()).collect();
         let message =
             format!("`{unknown}` is not a room of mesh {}; its rooms are {}", plan.mesh, names.join(", "));
-        return Err(Failure::new(exit::FAILED, message).into());
+        return Err(Failure::new(exit::USAGE, message).into());
     }
     let wanted = |room: &RoomName| named.is_empty() || named.contains(room);
     Ok(plan.rooms.iter().map(|room| room.name.clone()).filter(wanted).collect())
@@ -189,6 +201,7 @@ fn row(song: &SongSummary) -> [String; 5] {
 }
 
 pub(crate) async fn remove(context: &Context, arguments: &RemoveArguments) -> anyhow::Result<()> {
+    context.named(&arguments.which)?;
     let Running { backend, plan, .. } = context.must_run(&arguments.which).await?;
     let (mut removed, mut missing) = (Vec::new(), Vec::new());
     let remove = async |origin: &mut Admin| {
