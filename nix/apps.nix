@@ -72,6 +72,13 @@ rec {
       ''
         # What names the mesh, here as there.
         which=("''${file[@]}" "$@")
+        # 69 is that nothing of it runs. Any other mesh is somebody's, and not for `down` at the end.
+        code=0
+        hopcast status "''${which[@]}" >/dev/null 2>&1 || code=$?
+        if [ "$code" != 69 ]; then
+          echo "error: the mesh is up already, or cannot be asked (hopcast status ends with $code); take it down first: hopcast down ''${which[*]}" >&2
+          exit 1
+        fi
         scratch=$(mktemp -d)
         cleanup() {
           hopcast down "''${which[@]}" || true

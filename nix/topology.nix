@@ -17,7 +17,12 @@ let
     set.${key} or (refuse "${where} has no `${key}'; write one, or see `hopcast check'");
 
   peers = {
-    count = 160;
+    # As many as the graph has nodes, which only hopcast itself can count.
+    count =
+      if graph == null then
+        160
+      else
+        refuse "[peers] imports its links and has no `count'; write the graph's number of nodes, which `hopcast check' tells";
     prefix = "peer";
     port = 8080;
     memory = "15MiB";

@@ -23,12 +23,12 @@ case ${1:-} in
 esac
 need_docker ""
 find_hopcast
+# A file that the arguments name is meant from where the caller is.
+case " $* " in *" --file"* | *" -f"*) cd "$here" ;; esac
 if [ "${1:-}" = --down ]; then
     shift
     exec "$hopcast" down --backend docker "$@"
 fi
-# A file that the arguments name is meant from where the caller is.
-case " $* " in *" --file"* | *" -f "*) cd "$here" ;; esac
 "$hopcast" up --backend docker "$@"
 
 case " $* " in *" --dry-run "* | *" --json "*) exit ;; esac

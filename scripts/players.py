@@ -53,7 +53,7 @@ LISTENER = "http://127.91.0.7:8080"
 
 
 class Mesh:
-    """The mesh of one test; it is down and its state is gone when the block ends, whatever happened."""
+    """The mesh of one test; it is down and its state is gone when the block ends, whatever happened to the test."""
 
     def __enter__(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="hopcast-players-"))
@@ -70,8 +70,11 @@ class Mesh:
     def __exit__(self, *_):
         try:
             self.run("down", "--purge")
-        finally:
-            shutil.rmtree(self.dir, ignore_errors=True)
+        except BaseException:
+            # It may run still, and only its state says what of it does.
+            print(f"the mesh is not down: HOPCAST_STATE={self.dir} hopcast down --name players --purge", flush=True)
+            raise
+        shutil.rmtree(self.dir, ignore_errors=True)
 
     def run(self, *args):
         env = {**os.environ, "HOPCAST_STATE": str(self.dir)}
@@ -109,15 +112,16 @@ def wait(what, condition, seconds=30):
 def kill_a_relay_in_mid_segment(mesh):
     """Kills the relay that is carrying bytes of the listener's at this moment: peer-4 one way round, peer-10 the other."""
     pids = {4: mesh.pid("peer-4"), 10: mesh.pid("peer-10")}
-    begun = {}
+    before = {}
 
     def carrying(relay):
-        # In mid-segment: 8 kB of the transfer under way have passed, of 35 kB or more.
-        if not metric(relay, "hopcast_relay_transfers"):
-            begun.pop(relay, None)
-            return False
+        # In mid-segment: 8 kB have passed since it was idle, of 35 kB or more. Not many more: the time that the rest takes
+        # (200 ms) is the time that the kill has to arrive.
+        idle = not metric(relay, "hopcast_relay_transfers")
         passed = metric(relay, "hopcast_relay_bytes_total")
-        return 8_000 < passed - begun.setdefault(relay, passed) < 30_000
+        if idle:
+            before[relay] = passed
+        return not idle and 8_000 < passed - before.get(relay, passed) < 16_000
 
     busy = wait("a relay to carry bytes", lambda: next(filter(carrying, pids), None))
     os.kill(pids[busy], signal.SIGKILL)
@@ -199,6 +203,8 @@ def main():
     unknown = [name for name in sys.argv[1:] if name not in tests]
     if unknown:
         sys.exit(f"no such test: {', '.join(unknown)}")
+    # Every mesh is taken down on the way out.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     passed = failed = 0
     for name in sys.argv[1:] or tests:
         begin = time.monotonic()
