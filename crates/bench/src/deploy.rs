@@ -1,7 +1,7 @@
 //! `hopcast bench deploy`: `up` and `down` on Docker beside the engine's own floor.
 //!
 //! The floor: for each peer of the plan a bare create, connect and start of a container of the same image with the same caps, in
-//! as many networks as the peer is in, and nothing else; then their removal. So many requests are under way at a time as one says. The two
+//! as many networks as the peer is in, which are made before, and nothing else; then their removal, the networks' too. So many requests are under way at a time as one says. The two
 //! are measured in turn. The databases and the images are not part of the comparison: images are made before, a first `up`
 //! brings up the whole mesh, the peers' containers are removed, and the `up` that counts makes them anew, from before the
 //! first container until every peer is connected. Before the `down` that counts the databases' containers are removed; all else

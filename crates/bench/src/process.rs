@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::{Context as _, Result};
@@ -44,6 +45,17 @@ impl Process {
         self.field("VmRSS")
     }
 
+    /// From now on [`Process::most_resident`] begins anew (proc(5), clear_refs: 5).
+    pub fn forget_most_resident(self) -> Result<()> {
+        let path = format!("/proc/{}/clear_refs", self.0);
+        fs::write(&path, "5").with_context(|| format!("cannot write to {path}"))
+    }
+
+    /// The most that `resident` ever was since the start, or since it was forgotten, as the kernel keeps it.
+    pub fn most_resident(self) -> Result<u64> {
+        self.field("VmHWM")
+    }
+
     /// Bytes in memory that are no file's: its own data.
     pub fn private(self) -> Result<u64> {
         self.field("RssAnon")
@@ -67,6 +79,27 @@ impl Process {
     pub(crate) fn signal(self, signal: Signal) {
         if let Some(pid) = i32::try_from(self.0).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Ends it and everything that descends from it.
+    fn kill_family(self) {
+        // Programs that fork for each connection leave orphans otherwise, and nginx puts another process in the place of one
+        // that is killed. What has stopped does neither, nor is its number another's by the time it is used.
+        let mut stopped = Vec::new();
+        loop {
+            let mut more = self.family();
+            more.retain(|process| !stopped.contains(process));
+            if more.is_empty() {
+                break;
+            }
+            for &process in &more {
+                process.signal(Signal::STOP);
+            }
+            stopped.append(&mut more);
+        }
+        for process in stopped {
+            process.signal(Signal::KILL);
         }
     }
 
@@ -94,7 +127,25 @@ impl Process {
     }
 }
 
-/// A process that is killed when this is dropped.
+/// Those that were started and not waited for yet: nobody else can have their numbers. Locked while one is started or
+/// signalled, so that none is missed.
+static STARTED: Mutex<Vec<Process>> = Mutex::new(Vec::new());
+
+fn started() -> MutexGuard<'static, Vec<Process>> {
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends this program in the middle, where nothing is dropped any more: what it started goes before.
+pub(crate) fn exit(code: u8) -> ! {
+    // Held to the end: nothing more is started.
+    let started = started();
+    for process in started.iter() {
+        process.kill_family();
+    }
+    std::process::exit(code.into())
+}
+
+/// A process that is killed when this is dropped, or when the whole bench is ended.
 #[derive(Debug)]
 pub struct Running(Child);
 
@@ -102,8 +153,12 @@ impl Running {
     /// Starts it, without standard input. A Ctrl-C does not reach it: it ends when this is dropped.
     pub fn start(command: &mut Command) -> Result<Self> {
         stop::check()?;
+        let mut started = started();
         let child = command.stdin(Stdio::null()).process_group(0).spawn();
-        Ok(Self(child.with_context(|| format!("failed to start {}", command.get_program().display()))?))
+        let running =
+            Self(child.with_context(|| format!("failed to start {}", command.get_program().display()))?);
+        started.push(running.process());
+        Ok(running)
     }
 
     /// To be looked at.
@@ -113,29 +168,25 @@ impl Running {
 
     /// The code that it has ended with already, for a message; it should not have.
     pub fn ended(&mut self) -> Option<String> {
-        self.0.try_wait().ok().flatten().map(|status| status.to_string())
+        let mut started = started();
+        let status = self.0.try_wait().ok().flatten()?;
+        // It was waited for: its number may be another's by now.
+        let me = self.process();
+        started.retain(|&process| process != me);
+        Some(status.to_string())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Programs that fork for each connection leave orphans otherwise, and nginx puts another process in the place of one
-        // that is killed. What has stopped does neither, nor is its number another's by the time it is used.
-        let mut stopped = Vec::new();
-        loop {
-            let mut more = self.process().family();
-            more.retain(|process| !stopped.contains(process));
-            if more.is_empty() {
-                break;
-            }
-            for &process in &more {
-                process.signal(Signal::STOP);
-            }
-            stopped.append(&mut more);
+        if self.ended().is_some() {
+            return;
         }
-        for process in stopped {
-            process.signal(Signal::KILL);
-        }
+        let me = self.process();
+        let mut started = started();
+        me.kill_family();
+        started.retain(|&process| process != me);
+        drop(started);
         let _ = self.0.wait();
     }
 }
@@ -171,6 +222,21 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_waited_for_is_signalled_no_more() {
+        let mut running = Running::start(&mut Command::new("true")).unwrap();
+        assert!(started().contains(&running.process()));
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while running.ended().is_none() {
+            assert!(std::time::Instant::now() < deadline);
+        }
+        assert!(!started().contains(&running.process()));
+        let running = Running::start(Command::new("sleep").arg("300")).unwrap();
+        let process = running.process();
+        drop(running);
+        assert!(!started().contains(&process));
+    }
+
+    #[test]
     fn a_process_is_looked_at_and_ends_with_its_children() {
         let mut command = Command::new("sh");
         command.args(["-c", "sleep 300 & wait"]);
@@ -184,6 +250,8 @@ mod tests {
             assert!(std::time::Instant::now() < deadline, "{family:?}");
         };
         assert!(family[0].resident().unwrap() > 0 && family[0].cpu_seconds().unwrap() >= 0.0);
+        family[0].forget_most_resident().unwrap();
+        assert!(family[0].most_resident().unwrap() > 0);
         drop(running);
         // The grandchild is somebody else's to wait for: it may stay a while as a zombie, without memory.
         while family[1].resident().is_ok() {

@@ -13,7 +13,6 @@ mod theirs;
 use std::{
     path::Path,
     process::{Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -57,7 +56,7 @@ struct Block {
     rate: f64,
     /// Of all relays, in seconds for each GB and relay.
     cpu: f64,
-    /// Of the largest relay, in MB.
+    /// The most that the largest relay had in memory during it, in MB.
     resident: f64,
 }
 
@@ -221,11 +220,12 @@ impl Chain {
     fn block(&mut self, length: usize, seconds: f64) -> Result<Block> {
         let cpu = |relays: &[Process]| relays.iter().map(|relay| relay.cpu_seconds()).sum::<Result<f64>>();
         let (first, ask, relays) = (self.first, self.ask.clone(), &self.relays);
-        let done = AtomicBool::new(false);
+        // What starting took is not the load's.
+        relays.iter().try_for_each(|relay| relay.forget_most_resident())?;
         let before = cpu(relays)?;
         let begin = Instant::now();
         let until = begin + Duration::from_secs_f64(seconds);
-        let (bytes, resident) = thread::scope(|threads| -> Result<(usize, u64)> {
+        let bytes = thread::scope(|threads| -> Result<usize> {
             let flows: Vec<_> = self
                 .flows
                 .iter_mut()
@@ -242,32 +242,16 @@ impl Chain {
                     })
                 })
                 .collect();
-            let done = &done;
-            let watching = threads.spawn(move || {
-                let mut most = 0;
-                while !done.load(Ordering::Relaxed) {
-                    for relay in relays {
-                        most = most.max(relay.resident().unwrap_or_default());
-                    }
-                    thread::sleep(Duration::from_millis(50));
-                }
-                most
-            });
-            let outcome = flows
-                .into_iter()
-                .map(|flow| flow.join().map_err(|_| anyhow::anyhow!("a flow panicked"))?)
-                .sum::<Result<usize>>();
-            done.store(true, Ordering::Relaxed);
-            let most = watching.join().map_err(|_| anyhow::anyhow!("the watch panicked"))?;
-            Ok((outcome?, most))
+            flows.into_iter().map(|flow| flow.join().map_err(|_| anyhow::anyhow!("a flow panicked"))?).sum()
         })?;
         let took = begin.elapsed().as_secs_f64();
         let spent = cpu(relays)? - before;
+        let most = relays.iter().map(|relay| relay.most_resident()).collect::<Result<Vec<_>>>()?;
         Ok(Block {
             rate: bytes as f64 / 1e6 / took,
             // Relays, not processes: some have several.
             cpu: spent / (bytes as f64 / 1e9) / self.hops as f64,
-            resident: resident as f64 / 1e6,
+            resident: most.into_iter().max().unwrap_or_default() as f64 / 1e6,
         })
     }
 }

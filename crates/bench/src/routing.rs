@@ -5,7 +5,8 @@
 //!   a breadth-first search), and as the limit the same search over bare arrays. All get the same queries, and have to find
 //!   paths of the same length.
 //! - The nearest of many holders, as the server finds it for gateways and as it searches for it, beside a breadth-first
-//!   search from all of them, and as the limit a tree that is kept over bare arrays.
+//!   search over bare arrays from all of them until it meets who asks (ours too, no library's), and as the limit a tree that
+//!   is kept over bare arrays.
 //! - Building and tearing down a room by announcements, in a process of its own, beside petgraph's StableGraph.
 
 mod bare;
@@ -260,13 +261,23 @@ fn nearest(peers: usize, holders: usize, quick: bool) -> Result<Vec<Row>> {
     let name = |metric: &str| format!("nearest.{metric}");
     let size = format!("{}, {holders} holders", size(peers));
     Ok(vec![
-        Figures::new(name("p50"), format!("{size}; kept after {paid} requests"), "us", read)
-            .theirs(theirs.clone())
-            .limit(least)
-            .row(Target::UnderTheirs(1.0))?,
-        Figures::new(name("search_p50"), format!("{size}; nothing kept"), "us", searched)
-            .theirs(theirs)
-            .row(Target::UnderTheirs(1.0))?,
+        Figures::new(
+            name("p50"),
+            format!("{size}; kept after {paid} requests; theirs: a search from all over bare arrays"),
+            "us",
+            read,
+        )
+        .theirs(theirs.clone())
+        .limit(least)
+        .row(Target::UnderTheirs(1.0))?,
+        Figures::new(
+            name("search_p50"),
+            format!("{size}; nothing kept; theirs: a search from all over bare arrays"),
+            "us",
+            searched,
+        )
+        .theirs(theirs)
+        .row(Target::UnderTheirs(1.0))?,
         // What is O(path) reads at most a few peers for each on the path.
         Figures::new(name("reads"), &size, "peers/hop", reads).limit(hops).row(Target::OverLimit(2.0))?,
         // The change of a link, and the tree's repair.

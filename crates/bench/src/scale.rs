@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::{
     play::write_song,
@@ -73,21 +73,22 @@ fn measure(peers: usize) -> Result<Taken> {
         command.args(verb).arg("--file").arg(&topology).env("HOPCAST_STATE", dir.path());
         command
     };
-    let measured = measure_running(|verb| {
+    // Each the whole command, from its start to its end.
+    let seconds = |verb: &[&str]| -> Result<f64> {
         let begin = Instant::now();
-        let text = programs::output(&mut command(verb), LIMIT)?;
-        Ok((begin.elapsed().as_secs_f64(), text))
-    });
+        programs::output(&mut command(verb), LIMIT)?;
+        Ok(begin.elapsed().as_secs_f64())
+    };
+    let measured = measure_running(seconds);
     let down = programs::output_to_the_end(&mut command(&["down", "--purge"]), LIMIT);
     let taken = measured?;
     down?;
     Ok(taken)
 }
 
-fn measure_running(run: impl Fn(&[&str]) -> Result<(f64, String)>) -> Result<Taken> {
-    let up = programs::last_json(&run(&["up", "--detach", "--json"])?.1)?;
-    let up = up["seconds"].as_f64().context("`up --json` has no `seconds`")?;
-    Ok(Taken { up, status: run(&["status", "--json"])?.0, verify: run(&["verify", "--json"])?.0 })
+fn measure_running(seconds: impl Fn(&[&str]) -> Result<f64>) -> Result<Taken> {
+    let up = seconds(&["up", "--detach", "--json"])?;
+    Ok(Taken { up, status: seconds(&["status", "--json"])?, verify: seconds(&["verify", "--json"])? })
 }
 
 /// The shipped file's shape with one room and one edge.

@@ -3,7 +3,7 @@
 //!
 //! Each round starts both anew, one after the other: all peers of a room (ring with links to the fourth next) enter at once
 //! and announce their links, as after a restart; 64 of them ask for the way to random others, each again as soon as every peer on
-//! its path has its frame; then they ask at half that rate; then all leave at once. A storm is the same without the questions. The servers' processor time and memory are read
+//! its path has its frame; then they ask at half that rate, where a request's time counts from when it was due; then all leave at once. A storm is the same without the questions. The servers' processor time and memory are read
 //! from the kernel. Another time a small room is asked all the while by another thread: whether it suffers, beside the same with a server of its own. At last a room is left and
 //! entered over and over: whether the server grows. The load side links neither server; it runs on the same machine, so times include its work, processor time
 //! does not.
@@ -32,7 +32,7 @@ use tokio::{
 
 pub use self::floor::serve as serve_floor;
 pub(crate) use self::load::hops as ring_hops;
-use self::load::{Asked, Load, Sizes, Speech};
+use self::load::{Answered, Asked, Load, Sizes, Speech};
 use crate::{
     percentile,
     process::{Process, Running},
@@ -322,20 +322,21 @@ async fn questions(load: &Load, process: Process, seconds: f64, session: &mut Se
     ask(load, seconds / 4.0, None).await?; // what is allocated once
     let cpu = process.cpu_seconds()?;
     let asked = ask(load, seconds, None).await?;
-    let paths = asked.milliseconds.len() as f64;
+    let paths = asked.answered.len() as f64;
     session.cpu_us = (process.cpu_seconds()? - cpu) * 1e6 / paths;
     session.rate = paths / asked.seconds;
     session.sizes = load.sizes();
     let half = ask(load, seconds, Some(session.rate / 2.0)).await?;
-    session.half_p50 = percentile(&half.milliseconds, 50.0).context("nothing was asked")?;
-    session.half_p99 = percentile(&half.milliseconds, 99.0).context("nothing was asked")?;
+    let half = half.milliseconds();
+    session.half_p50 = percentile(&half, 50.0).context("nothing was asked")?;
+    session.half_p99 = percentile(&half, 99.0).context("nothing was asked")?;
     Ok(())
 }
 
 async fn ask(load: &Load, seconds: f64, rate: Option<f64>) -> Result<Asked> {
     stop::check()?;
-    let asked = load.run(REQUESTERS, rate, seconds, usize::MAX).await?;
-    ensure!(!asked.milliseconds.is_empty(), "no path was found in {seconds} s");
+    let asked = load.run(REQUESTERS, rate, usize::MAX, |taken| taken <= seconds).await?;
+    ensure!(!asked.answered.is_empty(), "no path was found in {seconds} s");
     Ok(asked)
 }
 
@@ -394,24 +395,18 @@ async fn beside(small: SocketAddr, large: SocketAddr, peers: usize) -> Result<(f
     let asked = asking.join().map_err(|_| anyhow::anyhow!("the small room's thread panicked"))?;
     let (asked, (begin, end)) = asked.and_then(|asked| Ok((asked, storm?)))?;
     let p99 = |within: &dyn Fn(Instant) -> bool| {
-        let all: Vec<f64> =
-            asked.iter().filter(|(at, _)| within(*at)).flat_map(|(_, all)| all).copied().collect();
+        let all: Vec<f64> = asked.iter().filter(|one| within(one.due)).map(|one| one.milliseconds).collect();
         percentile(&all, 99.0).context("nothing was asked in the small room")
     };
     Ok((p99(&|at| at < begin)?, p99(&|at| at >= begin && at < end)?))
 }
 
-/// Asks at a gentle rate until it is stopped: when each block began, and its times.
-fn small_room(server: SocketAddr, stop: &AtomicBool) -> Result<Vec<(Instant, Vec<f64>)>> {
+/// Asks at a gentle rate until it is stopped.
+fn small_room(server: SocketAddr, stop: &AtomicBool) -> Result<Vec<Answered>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(LocalSet::new().run_until(async {
         let load = load::enter(server, "small", SMALL, Speech::Compact).await?;
-        let mut blocks = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            let begin = Instant::now();
-            blocks.push((begin, load.run(16, Some(200.0), 0.1, usize::MAX).await?.milliseconds));
-        }
-        Ok(blocks)
+        Ok(load.run(16, Some(200.0), usize::MAX, |_| !stop.load(Ordering::Relaxed)).await?.answered)
     }))
 }
 
@@ -444,7 +439,8 @@ async fn come_and_go(server: SocketAddr, process: Process, seconds: f64) -> Resu
         rounds += 1;
         until(server, "everybody is in the room", |(_, announced)| announced >= rounds * SMALL).await?;
         stop::check()?;
-        let asked = load.run(REQUESTERS, None, SETTLE.as_secs_f64(), CHURN_PATHS).await?.milliseconds.len();
+        let most = SETTLE.as_secs_f64();
+        let asked = load.run(REQUESTERS, None, CHURN_PATHS, |taken| taken <= most).await?.answered.len();
         ensure!(asked >= CHURN_PATHS, "{asked} paths were found in {SETTLE:?}");
         resident.push(process.resident()? as f64);
         load.leave().await;

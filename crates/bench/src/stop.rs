@@ -17,6 +17,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::process;
+
 /// How long a bench that blocks may take to put everything away: to take a large mesh down.
 const WIND_UP: Duration = Duration::from_secs(120);
 /// How often [`pause`] looks.
@@ -81,7 +83,7 @@ fn hangup_is_ignored() -> bool {
 }
 
 /// Listens from now on, in a thread of its own, for benches that block: `check` tells them. A second signal ends the
-/// program at once, and so does one that nobody heeds.
+/// program at once, and so does one that nobody heeds; what the bench started and keeps goes with it.
 pub fn watch() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = {
@@ -93,7 +95,7 @@ pub fn watch() -> Result<()> {
             let code = signals.next().await;
             ASKED.store(code, Ordering::Relaxed);
             let code = timeout(WIND_UP, signals.next()).await.unwrap_or(code);
-            std::process::exit(code.into())
+            process::exit(code)
         })
     });
     Ok(())

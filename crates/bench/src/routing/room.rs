@@ -60,11 +60,16 @@ pub fn measure(side: &str, peers: usize) -> Result<Taken> {
         }
         "petgraph" => {
             let mut graph: StableUnGraph<PeerName, ()> = StableUnGraph::default();
-            let mut ids: HashMap<PeerName, NodeIndex> = HashMap::new();
+            // Names are hashed as our room does it, and copied only where they are new.
+            let mut ids: HashMap<PeerName, NodeIndex, ahash::RandomState> = HashMap::default();
+            let mut find = |graph: &mut StableUnGraph<PeerName, ()>, name: &PeerName| match ids.get(name) {
+                Some(&id) => id,
+                None => *ids.entry(name.clone()).or_insert(graph.add_node(name.clone())),
+            };
             for (peer, name) in names.iter().enumerate() {
-                let id = *ids.entry(name.clone()).or_insert_with(|| graph.add_node(name.clone()));
+                let id = find(&mut graph, name);
                 for next in announced(peer) {
-                    let next = *ids.entry(next.clone()).or_insert_with(|| graph.add_node(next.clone()));
+                    let next = find(&mut graph, next);
                     // The other end may have announced it already.
                     graph.update_edge(id, next, ());
                 }

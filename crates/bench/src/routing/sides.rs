@@ -117,7 +117,7 @@ impl Gateways {
         let from = ours.ids[from as usize];
         if self.kept.prepare(ours.room.graph(), self.holders.iter().copied()) {
             let found = self.kept.path(from, &mut self.path);
-            return (found.then_some(self.path.len()), self.kept.visited() + self.path.len());
+            return (found.then_some(self.path.len()), self.kept.visited());
         }
         let found = self.search(ours, from);
         self.kept.earn(ours.search.visited());

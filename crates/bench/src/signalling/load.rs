@@ -2,12 +2,18 @@
 //! whose it is.
 //!
 //! A request is done when every peer on its path has its frame. Each requester has one request under way at a time.
+//!
+//! With a rate each request has a time when it is due, whatever became of those before, and its latency counts from then. What
+//! falls due while all requesters wait is sent by the next that has its answer: a server that stalls would otherwise be asked
+//! less while it does, and would look better than who asks finds it (coordinated omission).
 
 use std::{
     cell::RefCell,
     collections::HashMap,
     net::SocketAddr,
     rc::Rc,
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -64,7 +70,7 @@ struct Route {
 
 #[derive(Debug, Default, Clone)]
 struct Requester {
-    /// When the request under way went out, and to whom.
+    /// When the request under way was due, and how many frames it will have.
     begun: Option<(Instant, usize)>,
 }
 
@@ -72,7 +78,7 @@ struct Requester {
 struct State {
     routes: HashMap<Vec<u8>, Route>,
     requesters: HashMap<usize, Requester>,
-    milliseconds: Vec<f64>,
+    answered: Vec<Answered>,
     open: usize,
     failure: Option<String>,
     hop: (usize, usize),
@@ -89,15 +95,64 @@ pub(super) struct Load {
     peers: usize,
     streams: Vec<Rc<TcpStream>>,
     state: Rc<RefCell<State>>,
-    done: Rc<Notify>,
+    done: Arc<Notify>,
     readers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// A request that is done.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answered {
+    /// When it should have gone out; without a rate: when it did.
+    pub due: Instant,
+    /// Since then.
+    pub milliseconds: f64,
 }
 
 /// What a block of requests took.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
-    pub milliseconds: Vec<f64>,
+    pub answered: Vec<Answered>,
     pub seconds: f64,
+}
+
+impl Asked {
+    pub(super) fn milliseconds(&self) -> Vec<f64> {
+        self.answered.iter().map(|one| one.milliseconds).collect()
+    }
+}
+
+/// The times when requests are due: the first at once, then so many a second.
+#[derive(Debug, Clone, Copy)]
+struct Schedule {
+    begin: Instant,
+    rate: f64,
+}
+
+impl Schedule {
+    fn due(self, number: usize) -> Instant {
+        self.begin + Duration::from_secs_f64(number as f64 / self.rate)
+    }
+
+    /// How many are due in the seconds since its begin.
+    fn count(self, seconds: f64) -> usize {
+        (seconds * self.rate) as usize + 1
+    }
+
+    /// Notifies whenever one is due, as long as what is returned is kept. In a thread of its own: tokio's timer has whole
+    /// milliseconds, as long as a path takes.
+    fn ring(self, done: Arc<Notify>) -> Arc<()> {
+        let kept = Arc::new(());
+        let alive = Arc::downgrade(&kept);
+        thread::spawn(move || {
+            let mut number = 1;
+            while alive.strong_count() > 0 {
+                thread::sleep(self.due(number).saturating_duration_since(Instant::now()));
+                done.notify_one();
+                number += 1;
+            }
+        });
+        kept
+    }
 }
 
 /// Opens all connections and announces everybody's links, as fast as the server takes them.
@@ -119,7 +174,7 @@ pub(super) async fn enter(server: SocketAddr, room: &str, peers: usize, speech: 
     opened.sort_by_key(|(peer, ..)| *peer);
     let state =
         Rc::new(RefCell::new(State { open: peers, random: Some(Random::new(17)), ..State::default() }));
-    let done = Rc::new(Notify::new());
+    let done = Arc::new(Notify::new());
     let mut load = Load { speech, peers, streams: Vec::new(), state, done, readers: Vec::new() };
     for (peer, stream, early) in opened {
         let stream = Rc::new(stream);
@@ -274,16 +329,16 @@ impl State {
         {
             self.routes.remove(key);
             let begun = self.requesters.get_mut(&owner).and_then(|requester| requester.begun.take());
-            let (begun, _) = begun.context("a path that was not asked for")?;
-            self.milliseconds.push(begun.elapsed().as_secs_f64() * 1e3);
+            let (due, _) = begun.context("a path that was not asked for")?;
+            self.answered.push(Answered { due, milliseconds: due.elapsed().as_secs_f64() * 1e3 });
         }
         Ok(())
     }
 }
 
 impl Load {
-    /// Sends the next request of a requester.
-    fn ask(&self, from: usize) -> Result<()> {
+    /// Sends the next request of a requester, which was due then.
+    fn ask(&self, from: usize, due: Instant) -> Result<()> {
         let mut state = self.state.borrow_mut();
         let random = state.random.as_mut().context("it is always there")?;
         let to = loop {
@@ -305,7 +360,7 @@ impl Load {
                 format!("write {from}-{} {frames} 4 {} {hop} {requester} {from}", state.sequence, self.peers)
             }
         };
-        state.requesters.entry(from).or_default().begun = Some((Instant::now(), frames));
+        state.requesters.entry(from).or_default().begun = Some((due, frames));
         drop(state);
         send(&self.streams[from], text.as_bytes())
     }
@@ -324,50 +379,53 @@ impl Load {
         requesters.iter().copied().filter(|from| !busy(from)).collect()
     }
 
-    /// So many requesters ask; with a rate so many a second together, else each again as soon as it has its answer. It ends
-    /// after the seconds, or once `most` were asked for.
+    /// So many requesters ask; with a rate so many a second together, else each again as soon as it has its answer. It goes on
+    /// as long as `more` says so of the seconds since its begin, or until `most` were asked for; what was due by then is
+    /// asked.
     pub(super) async fn run(
         &self,
         requesters: usize,
         rate: Option<f64>,
-        seconds: f64,
         most: usize,
+        more: impl Fn(f64) -> bool,
     ) -> Result<Asked> {
         let requesters: Vec<usize> = (0..requesters).map(|at| at * self.peers / requesters).collect();
-        self.state.borrow_mut().milliseconds.clear();
+        self.state.borrow_mut().answered.clear();
         let begin = Instant::now();
-        let mut sent = 0_usize;
+        let schedule = rate.map(|rate| Schedule { begin, rate });
+        let _ringing = schedule.map(|schedule| schedule.ring(self.done.clone()));
+        let (mut sent, mut end) = (0_usize, None);
         loop {
             self.check()?;
             let elapsed = begin.elapsed().as_secs_f64();
-            let over = elapsed > seconds || sent >= most;
+            if end.is_none() && (!more(elapsed) || sent >= most) {
+                end = Some(elapsed);
+            }
+            let due = match (schedule, end) {
+                (Some(schedule), _) => schedule.count(end.unwrap_or(elapsed)),
+                (None, None) => most,
+                (None, Some(_)) => sent,
+            };
+            let due = due.min(most).saturating_sub(sent);
             let idle = self.idle(&requesters);
-            if over && idle.len() == requesters.len() {
+            if end.is_some() && due == 0 && idle.len() == requesters.len() {
                 break;
             }
-            ensure!(elapsed < seconds + STALL.as_secs_f64(), "requests stay without an answer");
-            if !over {
-                let due = rate.map_or(most, |rate| most.min((elapsed * rate) as usize)).saturating_sub(sent);
-                // Those that are idle take turns.
-                let first = if idle.is_empty() { 0 } else { sent % idle.len() };
-                for at in 0..idle.len().min(due) {
-                    self.ask(idle[(first + at) % idle.len()])?;
-                    sent += 1;
-                }
+            let stalled = end.is_some_and(|end| elapsed > end + STALL.as_secs_f64());
+            ensure!(!stalled, "requests stay without an answer");
+            // Those that are idle take turns.
+            let first = if idle.is_empty() { 0 } else { sent % idle.len() };
+            for at in 0..idle.len().min(due) {
+                let due = schedule.map_or_else(Instant::now, |schedule| schedule.due(sent));
+                self.ask(idle[(first + at) % idle.len()], due)?;
+                sent += 1;
             }
-            match rate {
-                Some(_) if !over => {
-                    // Either something came or the next request is due.
-                    let _ = timeout(Duration::from_millis(1), self.done.notified()).await;
-                }
-                _ => {
-                    let waited = timeout(STALL, self.done.notified()).await;
-                    waited.map_err(|_| anyhow!("requests stay without an answer"))?;
-                }
-            }
+            // Either something came or the next request is due.
+            let waited = timeout(STALL, self.done.notified()).await;
+            waited.map_err(|_| anyhow!("requests stay without an answer"))?;
         }
         let seconds = begin.elapsed().as_secs_f64();
-        Ok(Asked { milliseconds: std::mem::take(&mut self.state.borrow_mut().milliseconds), seconds })
+        Ok(Asked { answered: std::mem::take(&mut self.state.borrow_mut().answered), seconds })
     }
 
     /// What the frames' sizes were so far.
@@ -406,14 +464,61 @@ mod tests {
         let own = br#"{"type":"path","route":"e-1","room":"r","path":["peer-5","peer-8","peer-9"],"next":"peer-8","hops":2,"id":1}"#;
         state.came(last, Speech::Compact, 9, "").unwrap();
         state.came(own, Speech::Compact, 5, "").unwrap();
-        assert!(state.milliseconds.is_empty());
+        assert!(state.answered.is_empty());
         state.came(hop, Speech::Compact, 8, "").unwrap();
-        assert_eq!((state.milliseconds.len(), state.routes.len()), (1, 0));
+        assert_eq!((state.answered.len(), state.routes.len()), (1, 0));
         // A path that is longer than it need be is no answer.
         let begun = Some((Instant::now(), 2));
         state.requesters.insert(5, Requester { begun });
         assert!(state.came(own, Speech::Compact, 5, "").is_err());
         assert!(state.came(br#"{"type":"error","code":"no_path"}"#, Speech::Compact, 5, "").is_err());
+    }
+
+    /// One requester, at a thousand a second, and a server that gives no answer for a while.
+    #[tokio::test]
+    async fn what_falls_due_in_a_stall_is_asked_and_counts_from_then() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let _server = listener.accept().await.unwrap();
+        stream.writable().await.unwrap();
+        let random = Some(Random::new(1));
+        let load = Load {
+            speech: Speech::Floor(Sizes::default()),
+            peers: 2,
+            streams: vec![Rc::new(stream)],
+            state: Rc::new(RefCell::new(State { random, ..State::default() })),
+            done: Arc::new(Notify::new()),
+            readers: Vec::new(),
+        };
+        let begin = Instant::now();
+        let stalls_until = begin + Duration::from_millis(100);
+        let server = async {
+            loop {
+                tokio::task::yield_now().await;
+                let asked = load.state.borrow().requesters.get(&0).is_some_and(|one| one.begun.is_some());
+                if asked && Instant::now() > stalls_until {
+                    let mut state = load.state.borrow_mut();
+                    let own = br#"{"type":"path","route":"e-1","path":["peer-0","peer-1"]}"#;
+                    state.came(own, load.speech, 0, "").unwrap();
+                    state.came(br#"{"type":"path","route":"e-1"}"#, load.speech, 1, "").unwrap();
+                    load.done.notify_one();
+                }
+            }
+        };
+        let asked = tokio::select! {
+            asked = load.run(1, Some(1000.0), usize::MAX, |seconds| seconds < 0.05) => asked.unwrap(),
+            () = server => unreachable!("it goes on"),
+        };
+        assert!(asked.answered.len() >= 50, "{}", asked.answered.len());
+        for (at, one) in asked.answered.iter().enumerate() {
+            let since = one.due.saturating_duration_since(asked.answered[0].due);
+            assert!(
+                since.abs_diff(Duration::from_millis(at as u64)) < Duration::from_micros(1),
+                "{at}: {since:?}"
+            );
+            let answered = one.due + Duration::from_secs_f64(one.milliseconds / 1e3);
+            assert!(answered + Duration::from_micros(1) > stalls_until, "{at}: {one:?}");
+        }
     }
 
     #[test]
