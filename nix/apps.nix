@@ -8,7 +8,12 @@
   ...
 }:
 let
-  inherit (self.packages.${system}) hopcast peer-image signalling-image;
+  inherit (self.packages.${system})
+    hopcast
+    peer-image
+    signalling-image
+    postgres-image
+    ;
   shipped = (self.lib.topology { file = ../topology.toml; }).file;
 
   # Leaves in `file` what names the topology file, unless the arguments do, and in `backend` whether they name that.
@@ -55,6 +60,7 @@ rec {
       # The images that Nix built, so that nothing is built on the way.
       hopcast image load ${peer-image}
       hopcast image load ${signalling-image}
+      hopcast image load ${postgres-image}
       set -- --backend docker "$@"
     fi
     exec hopcast up "''${file[@]}" "$@"

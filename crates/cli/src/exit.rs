@@ -91,13 +91,18 @@ pub(crate) fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> an
 
 /// The code of an error.
 pub(crate) fn code(error: &anyhow::Error) -> u8 {
-    use hopcast_deploy::Error::{Missing, NoEngine, NoInput, NotRunning, Unknown};
+    use hopcast_deploy::Error::{Missing, NoEngine, NoInput, NotRunning, Store, Unknown};
+    use hopcast_store::SourceError::NoFfmpeg;
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.code;
+    }
+    if let Some(NoFfmpeg { .. }) = error.downcast_ref() {
+        return UNAVAILABLE;
     }
     match error.downcast_ref() {
         Some(NoInput { .. }) => NO_INPUT,
         Some(Missing(_) | NoEngine { .. } | NotRunning(_)) => UNAVAILABLE,
+        Some(Store(hopcast_store::Error::Source(NoFfmpeg { .. }))) => UNAVAILABLE,
         Some(Unknown(_)) => USAGE,
         _ => FAILED,
     }
@@ -130,5 +135,9 @@ mod tests {
         assert_eq!(code(&anyhow::anyhow!("something else")), FAILED);
         assert_eq!(code(&hopcast_deploy::Error::Missing("no PostgreSQL".into()).into()), UNAVAILABLE);
         assert_eq!(code(&hopcast_deploy::Error::Unknown("no peer-9".into()).into()), USAGE);
+        let no_ffmpeg = || hopcast_store::SourceError::NoFfmpeg { file: "a.mp3".into() };
+        assert_eq!(code(&no_ffmpeg().into()), UNAVAILABLE);
+        let in_up = hopcast_deploy::Error::Store(no_ffmpeg().into());
+        assert_eq!(code(&in_up.into()), UNAVAILABLE);
     }
 }

@@ -23,10 +23,14 @@ struct Step {
     quarter: u64,
     /// `done == total` was shown.
     complete: bool,
+    /// When something was shown.
+    told: Instant,
 }
 
 /// Steps shorter than this are not worth lines on the way.
 const LONG: u64 = 20;
+/// Between two lines of a step whose total is not known.
+const EVERY: Duration = Duration::from_secs(5);
 
 impl Progress {
     /// Draws nothing yet.
@@ -43,6 +47,7 @@ impl Progress {
             bar: self.bars.as_ref().map(|bars| bars.add(new_bar(label))),
             quarter: 0,
             complete: false,
+            told: Instant::now(),
         });
         let complete = total > 0 && done >= total;
         if let Some(bar) = &step.bar {
@@ -60,8 +65,19 @@ impl Progress {
         {
             step.quarter = quarter;
             line(format_args!("{label}: {done}/{total}"));
+        } else if total == 0 && step.told.elapsed() >= EVERY {
+            step.told = Instant::now();
+            line(format_args!("{label}: {done}"));
         }
         step.complete = complete;
+    }
+
+    /// Something begins that does not tell how far it is.
+    pub(crate) fn begin(&self, label: &str) {
+        match &self.bars {
+            Some(_) => self.step(label, 0, 0),
+            None => line(format_args!("{label} ...")),
+        }
     }
 
     /// A line that stays.

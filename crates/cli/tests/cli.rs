@@ -83,7 +83,7 @@ fn a_file_that_is_there_and_no_text_is_wrong_and_not_missing() {
 fn what_is_no_file_is_not_ingested() {
     let run = Hopcast::new().file("topology.toml", SMALL).run(&["ingest", "/dev/zero"]);
     assert!(
-        run.code == 66 && run.stderr.contains("/dev/zero is a pipe, a socket or a device"),
+        run.code == 66 && run.stderr.contains("cannot read /dev/zero: it is a pipe, a socket or a device"),
         "{}",
         run.stderr
     );
@@ -228,6 +228,9 @@ fn a_song_or_password_that_is_not_there_is_told_with_66_before_anything_is_made(
             assert!(run.stderr.contains(named), "{}", run.stderr);
             assert!(!hopcast.path("state").exists(), "nothing is made");
         }
+        let run = hopcast.run(&["check", "--json"]);
+        assert!(run.code == 0 && run.stderr.contains(named), "a warning: {}", run.stderr);
+        assert!(json(&run)["unreadable"][0].as_str().unwrap().contains(named), "{}", run.stdout);
     }
 }
 

@@ -22,22 +22,18 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// Most bytes of a password file that are read.
 const PASSWORD: u64 = 4096;
 
-/// Every file that the plan names can be read: looked at before anything is changed, because the songs' turn comes last.
+/// What [`Backend::apply`](crate::Backend::apply) could not read of the files that the plan names, songs first.
+pub fn unreadable(plan: &Plan) -> impl Iterator<Item = Error> {
+    let songs = plan.songs.iter().filter_map(|song| {
+        let source = hopcast_store::probe(&song.path).err()?;
+        Some(Error::NoInput { whose: format!("song {}", song.name), path: song.path.clone(), source })
+    });
+    songs.chain(given_password(plan).err())
+}
+
+/// Looked at before anything is changed, because the songs' turn comes last.
 pub(crate) fn inputs(plan: &Plan) -> Result<(), Error> {
-    for song in &plan.songs {
-        // A folder need not be opened to be listed later; a file that is not ours to read is as good as none.
-        let seen = std::fs::metadata(&song.path).and_then(|seen| {
-            // Opening a pipe would wait for its other end, and a device may never end.
-            match (seen.is_file(), seen.is_dir()) {
-                (true, _) => std::fs::File::open(&song.path).map(|_| ()),
-                (_, true) => Ok(()),
-                _ => Err(std::io::Error::other("it is a pipe, a socket or a device, and no file or folder")),
-            }
-        });
-        let whose = format!("song {}", song.name);
-        seen.map_err(|source| Error::NoInput { whose, path: song.path.clone(), source })?;
-    }
-    given_password(plan).map(|_| ())
+    unreadable(plan).next().map_or(Ok(()), Err)
 }
 
 /// The superuser's password: POSTGRES_PASSWORD, else the file's `password_file`, else derived from the secret.
@@ -148,7 +144,7 @@ impl Databases {
             }
             let encoding = |at| {
                 if let hopcast_store::Progress::Encoding { seconds } = at {
-                    progress.note(&format!("song {}: {seconds:.0} s encoded", song.name));
+                    progress.step(Step::Encoded, seconds as u64, 0);
                 }
             };
             let prepared =

@@ -37,6 +37,7 @@ pub use access::{Access, PlayerAddress};
 pub use backend::{
     Applied, ApplyOptions, Backend, Changes, DestroyOptions, Destroyed, Fault, Job, LogSink, Session,
 };
+pub use databases::unreadable;
 pub use docker::Docker;
 pub use error::Error;
 pub use finding::{Finding, Verdict};

@@ -20,6 +20,8 @@ pub enum Step {
     Connected,
     /// Edges that replicate.
     Replicating,
+    /// Seconds of the current song encoded.
+    Encoded,
     /// Songs stored.
     Songs,
     /// Bytes of the current song stored.
@@ -39,6 +41,7 @@ impl fmt::Display for Step {
             Self::Processes => "processes up",
             Self::Connected => "peers connected",
             Self::Replicating => "edges replicating",
+            Self::Encoded => "seconds encoded",
             Self::Songs => "songs stored",
             Self::Bytes => "bytes of the song",
             Self::Stopped => "stopped",
@@ -49,7 +52,7 @@ impl fmt::Display for Step {
 
 /// Hears of progress. Calls come often and must not block.
 pub trait Progress: Send + Sync {
-    /// `done` of `total`; the last call of a step that succeeds has `done == total`.
+    /// `done` of `total`, which is 0 while it is not known; the last call of a step that succeeds has `done == total`.
     fn step(&self, step: Step, done: u64, total: u64);
     /// Something that a person should know and that is no error.
     fn note(&self, text: &str);

@@ -24,6 +24,7 @@ const READS: u64 = 4;
 /// How long a read may take over all databases, the wait for a place included: less than a neighbour waits for a
 /// first byte.
 const READ: Duration = Duration::from_millis(1500);
+const _: () = assert!(hopcast_store::STATEMENT_TIMEOUT.as_millis() < READ.as_millis());
 
 /// Why a database did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, net::IpAddr, rc::Rc};
 
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, Version, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -84,7 +84,12 @@ async fn connection(node: Rc<Node>, conn: Rc<Conn>, stream: TcpStream) {
 async fn serve(node: Rc<Node>, conn: Rc<Conn>, request: Request<Incoming>) -> Served {
     conn.set_busy(true);
     let (head, _body) = request.into_parts();
+    // RFC 9112 3.2: one Host, whatever it is.
+    let hosts = head.headers.get_all(header::HOST).iter().count();
     let reply = match head.uri.path() {
+        _ if head.version == Version::HTTP_11 && hosts != 1 => {
+            reply::plain(StatusCode::BAD_REQUEST, "a request has one Host header\n")
+        }
         path if path.starts_with("/relay/") => relay::handle(&node, &conn, &head).await,
         path if path.starts_with("/hls/") => player::handle(&node, &conn, &head).await,
         _ => {

@@ -28,7 +28,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use crate::{config::Limits, patient::Patient, server};
+use crate::{config::Limits, http::names_its_host, patient::Patient, server};
 
 /// The body of every answer: a text, or what the peer sends.
 type Body = UnsyncBoxBody<Bytes, hyper::Error>;
@@ -124,6 +124,9 @@ impl Door {
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let path = request.uri().path();
+        if !names_its_host(&request) {
+            return Ok(refuse(StatusCode::BAD_REQUEST, "a request has one Host header\n"));
+        }
         if path == "/" {
             return Ok(match *request.method() {
                 Method::GET | Method::HEAD => page::peers(self.peers().keys()),

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use hopcast_protocol::{NameError, PeerName, RoomName, limits::SUBPROTOCOL};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{
     body::Incoming,
@@ -61,11 +61,17 @@ pub(crate) fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let response = match request.uri().path() {
+        _ if !names_its_host(&request) => text(StatusCode::BAD_REQUEST, "a request has one Host header\n"),
         "/ws" => join(hub, entered, request),
         _ => api::answer(hub, &request),
     };
     hub.metrics.request(response.status().as_u16());
     response
+}
+
+/// A request of HTTP/1.1 has one Host, whatever it is (RFC 9112 3.2).
+pub(crate) fn names_its_host<B>(request: &Request<B>) -> bool {
+    request.version() != Version::HTTP_11 || request.headers().get_all(header::HOST).iter().count() == 1
 }
 
 /// The value of a query's first parameter of that name, percent-decoded.
@@ -120,6 +126,9 @@ fn join(hub: &Arc<Hub>, entered: &Mutex<Option<Entered>>, mut request: Request<I
     if !fastwebsockets::upgrade::is_upgrade_request(&request) {
         return upgrade_required("this is a WebSocket endpoint: send Upgrade: websocket\n");
     }
+    if request.headers().get(header::SEC_WEBSOCKET_KEY).is_none_or(|key| !is_key(key.as_bytes())) {
+        return text(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key has to be 16 bytes in base64\n");
+    }
     let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
     let hopcast = offered
         .iter()
@@ -146,6 +155,12 @@ fn join(hub: &Arc<Hub>, entered: &Mutex<Option<Entered>>, mut request: Request<I
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, selected);
     }
     response
+}
+
+/// 16 bytes in base64 (RFC 6455 4.2.1).
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
+    key.len() == 24 && key.strip_suffix(b"==").is_some_and(|digits| digits.iter().all(is_digit))
 }
 
 fn refused(refusal: &Refusal) -> Response<Body> {

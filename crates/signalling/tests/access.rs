@@ -48,6 +48,11 @@ async fn what_is_no_upgrade_is_told_so() {
     old[3].1 = "8";
     assert_eq!(status(&server, target, &old).await, StatusCode::UPGRADE_REQUIRED);
     assert_eq!(status(&server, target, &[UPGRADE[0], UPGRADE[1], UPGRADE[3]]).await, StatusCode::BAD_REQUEST);
+    for key in ["dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZSE=", "dGhl IHNhbXBsZSBub25jZQ==", "=="] {
+        let mut short = UPGRADE;
+        short[2].1 = key;
+        assert_eq!(status(&server, target, &short).await, StatusCode::BAD_REQUEST, "{key}");
+    }
     let posted = request(server.address, "POST", target, &UPGRADE).await.0;
     assert_eq!(posted, StatusCode::METHOD_NOT_ALLOWED);
     server.connected("rock", &[]).await;

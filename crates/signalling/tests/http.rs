@@ -8,6 +8,10 @@ use http_body_util::BodyExt as _;
 use hyper::{StatusCode, body::Incoming};
 use serde_json::{Value, json};
 use support::{Client, Running, config, open_settings, request, room, send, soon, until};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 /// A reader of `/api/events`.
 struct Reader {
@@ -60,6 +64,22 @@ async fn health_and_unknown_paths() {
     assert_eq!(server.get("/nothing").await.0, StatusCode::NOT_FOUND);
     assert_eq!(request(server.address, "POST", "/healthz", &[]).await.0, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(request(server.address, "HEAD", "/healthz", &[]).await, (StatusCode::OK, String::new()));
+}
+
+#[tokio::test]
+async fn a_request_has_one_host() {
+    let server = Running::open().await;
+    let status = async |head: &str| {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(format!("GET /healthz {head}\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        soon("a status", stream.read_exact(&mut answer)).await.unwrap();
+        String::from_utf8(answer.to_vec()).unwrap()
+    };
+    assert_eq!(status("HTTP/1.1\r\nHost:").await, "HTTP/1.1 200");
+    assert_eq!(status("HTTP/1.1").await, "HTTP/1.1 400");
+    assert_eq!(status("HTTP/1.1\r\nHost: a\r\nHost: a").await, "HTTP/1.1 400");
+    assert_eq!(status("HTTP/1.0").await, "HTTP/1.0 200");
 }
 
 #[tokio::test]

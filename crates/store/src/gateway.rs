@@ -25,8 +25,8 @@ pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// How long an answer may take, waiting for a place in the pipeline included. The server gives up earlier
 /// ([`STATEMENT_TIMEOUT`]), so that a slow origin costs one answer and not the connection.
 pub(crate) const READ_DEADLINE: Duration = Duration::from_secs(2);
-/// The `statement_timeout` of the gateways' role: less than a peer waits for a read (1.5 s).
-pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1250);
+/// The `statement_timeout` of the gateways' role. Who waits for a read waits longer, so that a slow one does not cost the connection.
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1250);
 
 /// A connection to an edge database with the rights of a gateway. Methods may run concurrently. A read that is dropped before
 /// its answer ends the connection ([`Gateway::is_closed`]).

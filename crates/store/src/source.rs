@@ -10,9 +10,13 @@ mod folder;
 mod media;
 mod mp4;
 mod playlist;
+mod scratch;
 mod ts;
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use hopcast_protocol::{Rendition, Sha256, SongName};
 
@@ -28,7 +32,7 @@ pub struct Prepared {
     /// Of the audio file.
     fingerprint: Option<Fingerprint>,
     /// Where an audio file was encoded to; removed with this value.
-    _scratch: Option<tempfile::TempDir>,
+    _scratch: Option<scratch::Scratch>,
 }
 
 /// What an audio file is, and what it would be encoded to.
@@ -38,12 +42,30 @@ pub struct Fingerprint(pub(crate) Sha256);
 impl Fingerprint {
     /// Reads the file; `None` for a folder or a playlist, which are not encoded.
     pub async fn of(path: &Path) -> Result<Option<Self>, SourceError> {
+        probed(path)?;
         if is_hls(path) {
             return Ok(None);
         }
         let path = path.to_owned();
         blocking(move || audio::fingerprint(&path).map(|sha256| Some(Self(sha256)))).await
     }
+}
+
+/// Whether a song could be read from there: a folder, or a file that may be opened. Nothing else is opened: a pipe would wait for
+/// its other end, and a device may never end.
+pub fn probe(path: &Path) -> io::Result<()> {
+    let seen = std::fs::metadata(path)?;
+    if seen.is_dir() {
+        return Ok(());
+    }
+    if !seen.is_file() {
+        return Err(io::Error::other("it is a pipe, a socket or a device, and no file or folder"));
+    }
+    std::fs::File::open(path).map(|_| ())
+}
+
+fn probed(path: &Path) -> Result<(), SourceError> {
+    probe(path).map_err(|error| SourceError::Io { path: path.into(), error })
 }
 
 fn is_hls(path: &Path) -> bool {
@@ -80,6 +102,7 @@ pub enum Progress {
 impl Prepared {
     /// An HLS folder with a master playlist or a single media playlist. `max_segment` is in bytes.
     pub async fn from_folder(path: &Path, name: SongName, max_segment: u64) -> Result<Self, SourceError> {
+        probed(path)?;
         let path = path.to_owned();
         blocking(move || {
             let (renditions, warnings) = folder::read(&path, max_segment)?;
@@ -99,8 +122,10 @@ impl Prepared {
         // First: a file that changes meanwhile is encoded again next time.
         let fingerprint = Fingerprint::of(path).await?;
         let (scratch, mut warnings) = audio::encode(path, &mut progress).await?;
+        let file = path.to_owned();
         blocking(move || {
-            let (renditions, more) = folder::read_encoded(scratch.path(), max_segment)?;
+            let encoded = folder::read_encoded(scratch.path(), max_segment);
+            let (renditions, more) = encoded.map_err(|error| error.of_encoded(&file))?;
             warnings.extend(more);
             Ok(Self { name, renditions, warnings, max_segment, fingerprint, _scratch: Some(scratch) })
         })
@@ -119,6 +144,11 @@ impl Prepared {
         } else {
             Self::from_audio(path, name, max_segment, progress).await
         }
+    }
+
+    /// Whether [`Prepared::from_path`] needs ffmpeg for it.
+    pub fn is_encoded(path: &Path) -> bool {
+        !is_hls(path)
     }
 
     /// The song.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     config::{
-        At, File,
+        At, File, Maybe,
         file::MAX_PEERS,
         read::Reader,
         value::{Int, Prefix, Selector, Word},
@@ -45,7 +45,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
         "POSTGRES_PASSWORD",
         "The owner's password; before `postgres.password_file`. Never part of the plan, never printed.",
     ),
-    ("SIGNAL_ADDR", "In place of `signalling.listen`; `:7080` is every address."),
+    ("SIGNAL_ADDR", "In place of `signalling.listen` and of `local.signalling`; `:7080` is every address."),
 ];
 
 /// The environment, as far as it matters here.
@@ -111,6 +111,7 @@ pub(crate) fn apply(env: &Env, file: &mut File, to: &mut Reader) -> Overrides {
     }
     if let Some(at) = word(env, "SIGNAL_ADDR", to) {
         file.signalling.value.listen = at;
+        file.local.value.signalling = Maybe { at: None, bad: false };
     }
     if env.get("POSTGRES_PASSWORD").is_some_and(|password| password.contains(['\0', '\n', '\r'])) {
         let message = "POSTGRES_PASSWORD (an environment variable) has a line end or a NUL in it";

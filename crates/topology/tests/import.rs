@@ -88,6 +88,16 @@ fn what_is_wrong_with_a_graph_is_shown_in_the_graph() {
 }
 
 #[test]
+fn a_number_and_a_text_are_not_taken_for_one_node() {
+    let graph = |nodes: &str| format!(r#"{{"nodes": [{nodes}], "links": [{{"source": 1, "target": 2}}]}}"#);
+    let report = load_graph("g.json", &graph(r#"{"id": 1}, {"id": 2}, {"id": "1"}"#), "", &[]).unwrap_err();
+    assert!(report.to_string().contains("`1` is a node as a number and one as a text"), "{report}");
+    // The same node twice is one, and a link may write an id either way.
+    let twice = graph(r#"{"id": "1"}, {"id": 2}, {"id": "1"}"#);
+    assert_eq!(load_graph("g.json", &twice, "", &[]).unwrap().plan.peers.len(), 2);
+}
+
+#[test]
 fn a_graph_that_can_not_be_read_or_is_too_long() {
     let text = "[peers]\nlinks = { import = \"g.csv\", seed = 1 }\n[[rooms]]\nname = \"a\"\npeers = [\"peer-900\"]\n\
                 [[edges]]\nname = \"e\"\nnetwork = \"n\"\npeers = [\"*\"]\n";

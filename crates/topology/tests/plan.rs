@@ -185,7 +185,11 @@ fn the_signalling_server_listens_where_it_is_told() {
     assert_eq!(local("0.0.0.0:7000", ""), "127.0.0.1:7000");
     assert_eq!(local("[::]:7000", ""), "127.0.0.1:7000");
     assert_eq!(local("127.0.0.9:7000", ""), "127.0.0.9:7000");
-    assert_eq!(local("0.0.0.0:7000", "signalling = \"0.0.0.0:7001\""), "0.0.0.0:7001");
+    let own = "signalling = \"0.0.0.0:7001\"";
+    assert_eq!(local("0.0.0.0:7000", own), "0.0.0.0:7001");
+    let both = format!("{FIVE}\n[signalling]\nlisten = \":7000\"\n[local]\n{own}");
+    let plan = loaded(&both, &[("SIGNAL_ADDR", ":7002")]).plan;
+    assert_eq!(plan.signalling.local.to_string(), "127.0.0.1:7002", "the variable is on top of the file");
     for taken in ["127.77.0.3:8080", "127.77.255.254:5432", "127.0.0.1:7081"] {
         let text = format!("{FIVE}\n[signalling]\nlisten = \"{taken}\"\n");
         assert_eq!(codes(&refused(&text, &[])), ["address-taken"], "{taken}");

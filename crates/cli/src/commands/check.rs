@@ -36,8 +36,8 @@ struct Answer {
     edges: usize,
     songs: usize,
     warnings: Vec<Entry>,
-    /// Songs of the file whose files are not there; `up` would fail.
-    missing_songs: Vec<PathBuf>,
+    /// What is wrong with the files that the file names; `up` would fail.
+    unreadable: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     analysis: Option<Vec<RoomAnalysis>>,
 }
@@ -81,12 +81,9 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()
     for room in analysis.iter().flatten() {
         print(&context.out, plan, room);
     }
-    let missing_songs: Vec<_> =
-        plan.songs.iter().map(|song| song.path.clone()).filter(|path| !path.exists()).collect();
-    for path in &missing_songs {
-        context
-            .out
-            .note(format_args!("warning: there is no song at {}; `hopcast up` needs it", path.display()));
+    let unreadable: Vec<_> = hopcast_deploy::unreadable(plan).map(|error| error.to_string()).collect();
+    for problem in &unreadable {
+        context.out.note(format_args!("warning: `hopcast up` will fail: {problem}"));
     }
     context.out.result(&Answer {
         ok: true,
@@ -98,7 +95,7 @@ pub(crate) fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<()
         edges: plan.edges.len(),
         songs: plan.songs.len(),
         warnings: loaded.warnings.entries().collect(),
-        missing_songs,
+        unreadable,
         analysis,
     })
 }

@@ -15,6 +15,7 @@ use hopcast_deploy::{
     programs::Programs,
 };
 use hopcast_protocol::MeshName;
+use hopcast_store::Prepared;
 use hopcast_topology::Plan;
 use serde::Serialize;
 
@@ -51,7 +52,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     match arguments.backend {
         Kind::Local => {
             findings.extend([postgresql(plan.as_ref()).await, programs]);
-            findings.extend(tools());
+            findings.extend(tools(plan.as_ref()));
             findings.extend([state(), topology]);
             if let Some(plan) = &plan {
                 findings.extend(of_plan(plan).await);
@@ -60,7 +61,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         Kind::Docker => {
             // The images have both in them: whether they are needed is said there.
             findings.extend([postgresql(None).await.optional(), programs.optional()]);
-            findings.extend(tools());
+            findings.extend(tools(plan.as_ref()));
             findings.extend([state(), topology]);
             let mesh = match &plan {
                 Some(plan) => plan.mesh.clone(),
@@ -73,6 +74,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
             memory = found.memory;
         }
     }
+    findings.extend(plan.as_ref().map(files));
     let rows: Vec<_> = findings
         .iter()
         .map(|finding| {
@@ -118,24 +120,27 @@ async fn postgresql(plan: Option<&Plan>) -> Finding {
 }
 
 /// Programs of others that some commands use.
-fn tools() -> [Finding; 2] {
-    [
-        tool(
-            "graphviz",
-            "dot",
-            "-V",
-            "`hopcast graph` writes SVG and PNG with it (Debian: apt-get install graphviz)",
-        ),
-        tool(
-            "ffmpeg",
-            "ffmpeg",
-            "-version",
-            "`hopcast ingest` encodes audio files with it (Debian: apt-get install ffmpeg)",
-        ),
-    ]
+fn tools(plan: Option<&Plan>) -> [Finding; 2] {
+    let graphviz = "`hopcast graph` writes SVG and PNG with it (Debian: apt-get install graphviz)";
+    let encodes = "`up` and `ingest` encode audio files with it (Debian: apt-get install ffmpeg)";
+    let ffmpeg = tool("ffmpeg", "ffmpeg", "-version", encodes);
+    let is_used = plan.is_some_and(|plan| plan.songs.iter().any(|song| Prepared::is_encoded(&song.path)));
+    [tool("graphviz", "dot", "-V", graphviz).optional(), if is_used { ffmpeg } else { ffmpeg.optional() }]
 }
 
-/// A program that is only needed for some commands.
+/// The files that the topology file names.
+fn files(plan: &Plan) -> Finding {
+    let wrong: Vec<_> = hopcast_deploy::unreadable(plan).map(|error| error.to_string()).collect();
+    if wrong.is_empty() {
+        Finding::ok(
+            "files",
+            format!("{} and what else the file names can be read", count(plan.songs.len(), "song")),
+        )
+    } else {
+        Finding::missing("files", wrong.join("; "))
+    }
+}
+
 fn tool(what: &'static str, program: &str, version: &str, needed: &str) -> Finding {
     let found = match Command::new(program).arg(version).output() {
         Ok(output) => {
@@ -145,7 +150,7 @@ fn tool(what: &'static str, program: &str, version: &str, needed: &str) -> Findi
         }
         Err(error) => Err(format!("{program} does not run ({error}); {needed}")),
     };
-    Finding::of(what, found, |version| version).optional()
+    Finding::of(what, found, |version| version)
 }
 
 /// The nearest existing directory of the state root must be writable.

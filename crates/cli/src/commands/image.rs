@@ -50,12 +50,15 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         What::Save { output } => {
             let (engine, images) = built(context).await?;
             show(context, &images);
+            let progress = Progress::new();
+            progress.begin("writing the images");
             let length = image::save(&engine, &images, output).await.map_err(|error| match error {
                 hopcast_deploy::Error::File { .. } => {
                     Failure::new(exit::CANNOT_WRITE, error.to_string()).into()
                 }
                 other => anyhow::Error::new(other),
             })?;
+            drop(progress);
             let file = output.display();
             context
                 .out
@@ -68,7 +71,11 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
                     format!("there is no file {}: `hopcast image save -o FILE` writes one", file.display());
                 return Err(Failure::new(exit::NO_INPUT, message).into());
             }
-            let loaded = image::load(&Engine::connect().await?, file).await?;
+            let engine = Engine::connect().await?;
+            let progress = Progress::new();
+            progress.begin("reading the images");
+            let loaded = image::load(&engine, file).await?;
+            drop(progress);
             for name in &loaded {
                 context.out.line(name);
             }

@@ -1,6 +1,6 @@
 //! `hopcast ingest`, `songs` and `rm`: what the origin of a running mesh stores. Replication carries it to the edges.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -64,15 +64,14 @@ struct Stored<'a> {
 }
 
 pub(crate) async fn ingest(context: &Context, arguments: &IngestArguments) -> anyhow::Result<()> {
-    if !arguments.path.exists() {
-        let message = format!("there is no file or folder {}", arguments.path.display());
-        return Err(Failure::new(exit::NO_INPUT, message).into());
-    }
-    if !arguments.path.is_file() && !arguments.path.is_dir() {
-        let message =
-            format!("{} is a pipe, a socket or a device: give a file or a folder", arguments.path.display());
-        return Err(Failure::new(exit::NO_INPUT, message).into());
-    }
+    hopcast_store::probe(&arguments.path).map_err(|error| {
+        let path = arguments.path.display();
+        let message = match error.kind() {
+            io::ErrorKind::NotFound => format!("there is no file or folder {path}"),
+            _ => format!("cannot read {path}: {error}: give a file or a folder"),
+        };
+        Failure::new(exit::NO_INPUT, message)
+    })?;
     context.named(&arguments.which)?;
     let Running { plan, access, backend } = context.must_run(&arguments.which).await?;
     let song = match &arguments.song {

@@ -95,7 +95,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
             } else {
                 wind_up(&context.out, backend, &mut stop).await;
             }
-            return Ok(code);
+            return Err(exit::Failure::new(code, "interrupted").into());
         }
     };
     let steps = timed.steps();

@@ -65,6 +65,13 @@ impl Arguments {
         Options { song: self.song.clone(), seed: self.seed, ..Options::default() }
     }
 
+    /// The checks take a while: said before them. What is in the file stays until they are done.
+    fn junit_can_be_written(&self) -> anyhow::Result<()> {
+        let Some(path) = &self.junit else { return Ok(()) };
+        let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        opened.map(drop).map_err(|error| exit::cannot_write(path, &error))
+    }
+
     fn which(&self) -> Which {
         let backend = self.backend.and_then(|at| match at {
             At::Local => Some(Kind::Local),
@@ -79,12 +86,14 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     let report = if let (Some(addresses), Some(secret)) = (&arguments.addresses, &arguments.secret) {
         let plan = context.plan()?;
         let target = hosts_target(plan, addresses, secret)?;
+        arguments.junit_can_be_written()?;
         let progress = Progress::new();
         let tell = |step: hopcast_verify::Progress| progress.step(step.check, step.done, step.total);
         hopcast_verify::run(&target, &arguments.options(), &tell).await?
     } else {
         let which = arguments.which();
         let running = context.must_run(&which).await?;
+        arguments.junit_can_be_written()?;
         context.note_changes(&which, &running.plan);
         let status = running.backend.status().await?;
         let order = Order { target: target(&running, &status), options: arguments.options() };

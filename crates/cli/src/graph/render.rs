@@ -10,6 +10,8 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 
+use crate::exit::{self, Failure};
+
 /// The program; looked for in PATH.
 const PROGRAM: &str = "dot";
 /// Even thousands of peers take seconds.
@@ -48,10 +50,13 @@ fn run(command: &mut Command, dot: &str, deadline: Duration) -> anyhow::Result<V
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => anyhow!(
-                "`{PROGRAM}` is not in PATH: install Graphviz (Debian: apt install graphviz), or write DOT, which needs no \
-                 program"
-            ),
+            io::ErrorKind::NotFound => {
+                let message = format!(
+                    "`{PROGRAM}` is not in PATH: install Graphviz (Debian: apt install graphviz), or write DOT, which needs no \
+                     program"
+                );
+                Failure::new(exit::UNAVAILABLE, message).into()
+            }
             _ => anyhow!(error).context(format!("failed to start Graphviz's `{PROGRAM}`")),
         })?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());

@@ -204,6 +204,7 @@ async fn start(
         if let Some(last) = last {
             text = format!("{text} (last line of its log: {last})");
         }
+        text.push_str("; if its data are damaged, `hopcast down --purge` removes the mesh with them");
         return Err(Error::Keeper(text));
     }
     let postmaster = proc::postmaster(&data)

@@ -147,14 +147,10 @@ impl Keeper {
 /// it can, it says at its end that it is shut down, and its processes notice where it could not.
 fn ended(last: Option<&str>) -> String {
     match last {
-        Some(line)
-            if line.contains("unexpected postmaster exit")
-                || line.contains("FATAL:  terminating connection")
-                || line.contains("FATAL: terminating connection") =>
-        {
-            "killed: its postmaster was gone without a shutdown".to_owned()
+        Some(line) if line.contains("is shut down") || line.contains("PANIC:") => {
+            format!("its postmaster ended: {line}")
         }
-        Some(line) => format!("its postmaster ended: {line}"),
+        Some(_) => "killed: its postmaster was gone without a shutdown".to_owned(),
         None => "its postmaster ended".to_owned(),
     }
 }
@@ -165,11 +161,14 @@ mod tests {
 
     #[test]
     fn what_a_killed_server_s_processes_log_is_not_repeated() {
-        let killed = ended(Some(
+        for of_others in [
             "2026-01-01 00:00:00.000 UTC [7] FATAL:  terminating connection due to unexpected postmaster exit",
-        ));
-        assert_eq!(killed, "killed: its postmaster was gone without a shutdown");
-        let own = "LOG:  database system is shut down";
-        assert!(ended(Some(own)).ends_with(own));
+            "2026-01-01 00:00:00.000 UTC [8] LOG:  checkpoint complete: wrote 3 buffers",
+        ] {
+            assert_eq!(ended(Some(of_others)), "killed: its postmaster was gone without a shutdown");
+        }
+        for own in ["LOG:  database system is shut down", "PANIC:  could not write to file"] {
+            assert!(ended(Some(own)).ends_with(own));
+        }
     }
 }

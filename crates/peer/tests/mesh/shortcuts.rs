@@ -83,6 +83,7 @@ fn a_peers_address_is_no_players() {
     assert_eq!(status(from(3)), 200, "the peer's own machine");
     assert_eq!(status(IpAddr::from([127, 0, 0, 1])), 200);
     assert_eq!(http::get_from(from(4), mesh.address(3), "/health").status, 200, "only players are refused");
+    assert_eq!(http::get(mesh.address(3), "/health", &[("Host", "a second one")]).status, 400);
 }
 
 #[test]

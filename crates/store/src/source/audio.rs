@@ -12,13 +12,12 @@ use std::{
 
 use hopcast_protocol::Sha256;
 use sha2::Digest as _;
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
     process::Command,
 };
 
-use super::{Progress, error::SourceError};
+use super::{Progress, error::SourceError, scratch::Scratch};
 
 /// What an audio file is encoded to: each rendition's name, and its bits a second.
 pub const RENDITIONS: [(&str, u32); 3] = [("64k", 64_000), ("128k", 128_000), ("192k", 192_000)];
@@ -50,7 +49,7 @@ pub(super) fn fingerprint(path: &Path) -> Result<Sha256, SourceError> {
 pub(super) async fn encode(
     path: &Path,
     progress: &mut impl FnMut(Progress),
-) -> Result<(TempDir, Vec<String>), SourceError> {
+) -> Result<(Scratch, Vec<String>), SourceError> {
     encode_with("ffmpeg", path, progress).await
 }
 
@@ -58,17 +57,15 @@ async fn encode_with(
     program: &str,
     path: &Path,
     progress: &mut impl FnMut(Progress),
-) -> Result<(TempDir, Vec<String>), SourceError> {
+) -> Result<(Scratch, Vec<String>), SourceError> {
     let io = |path: &Path, error| SourceError::Io { path: path.into(), error };
     let file = path.canonicalize().map_err(|source| io(path, source))?;
     if std::fs::metadata(&file).map_err(|source| io(path, source))?.len() == 0 {
         return Err(SourceError::NotAudio { file: path.into(), detail: "the file is empty".into() });
     }
     std::fs::File::open(&file).map_err(|source| io(path, source))?;
-    let scratch = tempfile::Builder::new()
-        .prefix("hopcast-ingest-")
-        .tempdir()
-        .map_err(|source| io(&std::env::temp_dir(), source))?;
+    let temporary = std::env::temp_dir();
+    let scratch = Scratch::new(&temporary).map_err(|source| io(&temporary, source))?;
     for (name, _) in RENDITIONS {
         let folder = scratch.path().join(name);
         std::fs::create_dir(&folder).map_err(|source| io(&folder, source))?;

@@ -1,6 +1,9 @@
 //! What can be wrong with a song's files: what, where, and what to do.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// Why a song cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -85,4 +88,24 @@ pub enum SourceError {
         /// Its exit status and words.
         detail: String,
     },
+    /// What ffmpeg made of the file cannot be stored.
+    #[error("{} cannot be stored as ffmpeg encodes it: {problem}", file.display())]
+    Encoded {
+        /// The audio file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl SourceError {
+    /// The same, of the audio file in place of the temporary ones that it was encoded to.
+    pub(super) fn of_encoded(self, audio: &Path) -> Self {
+        match self {
+            Self::Playlist { problem, .. } | Self::Segment { problem, .. } => {
+                Self::Encoded { file: audio.into(), problem }
+            }
+            other => other,
+        }
+    }
 }

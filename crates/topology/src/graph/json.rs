@@ -42,11 +42,20 @@ pub(super) fn read(text: &str, id: u16, graph: &mut Graph) -> Mistakes {
         }
     };
     let mut mistakes = Vec::new();
+    let mut texts = BTreeMap::new();
     for node in document.nodes.iter().flatten() {
         let found = object(node).and_then(|object| object.get("id").copied());
         match found.and_then(name) {
             Some(name) => {
-                graph.node(&name, span(found.unwrap_or(node)));
+                let place = span(found.unwrap_or(node));
+                graph.node(&name, place);
+                let text = found.is_some_and(|raw| raw.get().starts_with('"'));
+                if *texts.entry(name.clone()).or_insert(text) != text {
+                    let message =
+                        format!("`{}` is a node as a number and one as a text", name.escape_default());
+                    mistakes
+                        .push((Mistake::new(message, "peers have names alone: give one another id"), place));
+                }
             }
             None => mistakes.push((
                 Mistake::new("a node without an id", "write {\"id\": 0} or {\"id\": \"a\"}"),

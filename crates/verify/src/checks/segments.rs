@@ -1,7 +1,7 @@
 //! A segment through every peer, as a player gets it: playlists from that peer, one segment of at most 128 KiB, its
 //! SHA-256 against the signed manifest (check `segments`), its `Via` against what the server broadcast (check `via`).
 //!
-//! Peers cache what they fetch and then hold it for others. So the farthest peers go first, neighbours in that order get
+//! So a peer that is asked caches one segment at most; a gateway also what others ask it for. Peers cache what they fetch and then hold it for others. So the farthest peers go first, neighbours in that order get
 //! different segments, and a peer that has the segment already is asked for another: a mesh that was verified before
 //! still makes real hops, until every peer has everything. Then nothing is put into a cache either.
 

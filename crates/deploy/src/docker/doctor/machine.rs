@@ -13,6 +13,8 @@ const DESCRIPTORS: u64 = 8;
 const DESCRIPTORS_ALONE: u64 = 64;
 /// Threads of a container with its shim (measured: 12 and one or two of the node).
 const THREADS: u64 = 14;
+/// Processes of a PostgreSQL server without clients: its own, and those of the replication.
+const SERVER: u64 = 12;
 /// Processor time until a container runs, in seconds (measured: 0.21 to 0.27, nearly all of it the engine's).
 const START: f64 = 0.25;
 /// What one idle peer takes of a core, in per cent (measured).
@@ -34,7 +36,7 @@ pub(super) fn look(plan: &Plan, facts: &Facts, memory: &Memory, there: bool) -> 
         of_cpu(plan, facts.cpus, nodes),
     ];
     findings.extend(of_descriptors(nodes));
-    findings.extend(of_threads(nodes, there));
+    findings.extend(of_threads(if there { 0 } else { threads(plan, nodes) }));
     findings.extend(of_disk(&facts.root, plan, nodes));
     findings
 }
@@ -124,7 +126,13 @@ fn open_files(limits: &str) -> Option<u64> {
     }
 }
 
-fn of_threads(nodes: u64, there: bool) -> Option<Finding> {
+/// How many threads the mesh adds: a gateway's connection is a process of its database's.
+fn threads(plan: &Plan, nodes: u64) -> u64 {
+    let gateways: u64 = plan.edges.iter().map(|edge| edge.peers.len() as u64).sum();
+    THREADS * nodes + SERVER * (plan.edges.len() as u64 + 1) + gateways
+}
+
+fn of_threads(more: u64) -> Option<Finding> {
     let read = |name: &str| -> Option<u64> {
         fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?.trim().parse().ok()
     };
@@ -132,14 +140,14 @@ fn of_threads(nodes: u64, there: bool) -> Option<Finding> {
     // The fourth field is "runnable/all".
     let running = fs::read_to_string("/proc/loadavg").ok()?;
     let running: u64 = running.split_whitespace().nth(3)?.split('/').nth(1)?.parse().ok()?;
-    let need = running + if there { 0 } else { THREADS * nodes };
+    let need = running + more;
     Some(if need <= most {
-        Finding::ok("threads", format!("about {need} of {most} with those of every shim"))
+        Finding::ok("threads", format!("about {need} of {most} with those of every shim and database"))
     } else {
         Finding::missing(
             "threads",
             format!(
-                "about {need} with those of every shim, {most} are allowed: `sysctl -w kernel.pid_max={0} kernel.threads-max={0}`",
+                "about {need} with those of every shim and database, {most} are allowed: `sysctl -w kernel.pid_max={0} kernel.threads-max={0}`",
                 need.next_power_of_two() * 2
             ),
         )
