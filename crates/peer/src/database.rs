@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     net::IpAddr,
-    rc::Rc,
+    rc::{Rc, Weak},
     time::Duration,
 };
 
@@ -11,8 +11,8 @@ use bytes::Bytes;
 use hopcast_protocol::{DatabaseAccess, Sha256, SongName};
 use hopcast_store::Gateway;
 use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep},
+    sync::Notify,
+    time::{Instant, sleep, timeout_at},
 };
 
 use crate::{
@@ -25,6 +25,8 @@ use crate::{
 const AFTER_FAILURE: Duration = Duration::from_millis(500);
 /// A refusal within this time costs the next reader nothing: it tries again, since the database may have come up.
 const QUICK: Duration = Duration::from_millis(50);
+/// A connect that has taken this long is waited for by nobody any more, but goes on.
+const SLOW: Duration = Duration::from_millis(500);
 /// Slowest pace of the first connect's tries.
 const SLOWEST: Duration = Duration::from_secs(5);
 
@@ -33,19 +35,26 @@ pub(crate) struct Database {
     access: DatabaseAccess,
     from: Option<IpAddr>,
     connection: RefCell<Option<Rc<Gateway>>>,
-    connecting: Mutex<()>,
-    failed: Cell<Option<Instant>>,
+    /// Since when something connects.
+    connecting: Cell<Option<Instant>>,
+    /// Somebody has connected, or failed to.
+    news: Notify,
+    /// The last failure; when, if it took long.
+    failed: RefCell<(Option<Instant>, String)>,
+    me: Weak<Self>,
 }
 
 impl Database {
     /// A database that is being connected to, from `from` where it is given. Call inside a local runtime.
     pub(crate) fn open(access: DatabaseAccess, from: Option<IpAddr>) -> Rc<Self> {
-        let database = Rc::new(Self {
+        let database = Rc::new_cyclic(|me| Self {
             access,
             from,
             connection: RefCell::default(),
-            connecting: Mutex::new(()),
-            failed: Cell::new(None),
+            connecting: Cell::new(None),
+            news: Notify::new(),
+            failed: RefCell::default(),
+            me: me.clone(),
         });
         // The first listener should not pay for the connect.
         let early = Rc::downgrade(&database);
@@ -70,24 +79,37 @@ impl Database {
         if let Some(gateway) = self.current() {
             return Ok(gateway);
         }
-        let _one = self.connecting.lock().await;
-        if let Some(gateway) = self.current() {
-            return Ok(gateway);
+        let failed = || SourceError(self.failed.borrow().1.clone());
+        if self.failed.borrow().0.is_some_and(|at| at.elapsed() < AFTER_FAILURE) {
+            return Err(failed());
         }
-        if self.failed.get().is_some_and(|at| at.elapsed() < AFTER_FAILURE) {
-            return Err(SourceError("not connected".to_owned()));
-        }
+        let news = self.news.notified();
+        let began = self.connecting.get().unwrap_or_else(|| self.connect());
+        timeout_at(began + SLOW, news)
+            .await
+            .map_err(|_| SourceError(format!("{} does not take the connection yet", self.access.name)))?;
+        self.current().ok_or_else(failed)
+    }
+
+    /// Begins to connect, in a task of its own: whoever waits for it may give up in the middle.
+    fn connect(&self) -> Instant {
         let began = Instant::now();
-        // Whoever waits may give up in the middle; that counts as a failure too.
-        self.failed.set(Some(began));
-        let gateway = Gateway::connect(&self.access, self.from).await;
-        let gateway = Rc::new(gateway.map_err(|error| {
-            self.failed.set((began.elapsed() > QUICK).then(Instant::now));
-            SourceError(error.to_string())
-        })?);
-        self.failed.set(None);
-        *self.connection.borrow_mut() = Some(gateway.clone());
-        Ok(gateway)
+        self.connecting.set(Some(began));
+        let (me, access, from) = (self.me.clone(), self.access.clone(), self.from);
+        tokio::task::spawn_local(async move {
+            let connected = Gateway::connect(&access, from).await;
+            let Some(database) = me.upgrade() else { return };
+            match connected {
+                Ok(gateway) => *database.connection.borrow_mut() = Some(Rc::new(gateway)),
+                Err(error) => {
+                    let slow = (began.elapsed() > QUICK).then(Instant::now);
+                    *database.failed.borrow_mut() = (slow, error.to_string());
+                }
+            }
+            database.connecting.set(None);
+            database.news.notify_waiters();
+        });
+        began
     }
 }
 
@@ -109,5 +131,47 @@ impl Source for Database {
 
     fn name(&self) -> String {
         self.access.name.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hopcast_protocol::DatabaseName;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::testing::paused;
+
+    #[test]
+    fn a_database_that_takes_no_connection_holds_one_reader_up_for_a_moment_and_later_ones_not_at_all() {
+        paused(async {
+            let silent = TcpListener::bind("127.78.100.9:0").await.unwrap();
+            let database = Database::open(
+                DatabaseAccess {
+                    name: DatabaseName::new("edge-db-a").unwrap(),
+                    host: "127.78.100.9".to_owned(),
+                    port: silent.local_addr().unwrap().port(),
+                    database: "music".to_owned(),
+                    user: "hopcast_gateway".to_owned(),
+                    password: "x".to_owned(),
+                },
+                None,
+            );
+            let began = Instant::now();
+            let sha256 = Sha256([1; 32]);
+            // Who gives up in the middle does not end the attempt.
+            let _ = tokio::time::timeout(SLOW / 2, database.blob(&sha256)).await;
+            for waited in [SLOW, SLOW] {
+                let error = database.blob(&sha256).await.unwrap_err();
+                assert!(error.to_string().contains("does not take the connection yet"), "{error}");
+                assert_eq!(began.elapsed().as_millis(), waited.as_millis());
+            }
+            // The attempt goes on until its own deadline, and its failure is remembered.
+            database.news.notified().await;
+            assert!(database.failed.borrow().0.is_some(), "{:?}", began.elapsed());
+            let error = database.blob(&sha256).await.unwrap_err();
+            assert!(!error.to_string().contains("yet"), "{error}");
+            drop(silent);
+        });
     }
 }

@@ -175,8 +175,8 @@ impl Fetch<'_> {
                 self.search.unable(&holder);
                 (error, false)
             }
-            Err(Fault::Way(error)) => {
-                self.search.failed(&holder);
+            Err(Fault::Way { error, by }) => {
+                self.search.failed(&holder, by.as_ref());
                 (error, true)
             }
         };

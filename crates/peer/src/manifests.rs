@@ -20,8 +20,11 @@ const SONGS: usize = 16;
 #[derive(Debug)]
 struct Kept {
     manifest: Rc<Manifest>,
-    asked: Instant,
+    /// `None`: whatever it says, a newer one is wanted.
+    asked: Option<Instant>,
     used: Instant,
+    /// When somebody missed something in it.
+    missed: Option<Instant>,
 }
 
 /// All that are known.
@@ -36,7 +39,8 @@ impl Manifests {
         let mut kept = self.kept.borrow_mut();
         let known = kept.get_mut(song)?;
         known.used = now;
-        Some((known.manifest.clone(), now.saturating_duration_since(known.asked) < FRESH))
+        let fresh = known.asked.is_some_and(|asked| now.saturating_duration_since(asked) < FRESH);
+        Some((known.manifest.clone(), fresh))
     }
 
     /// The song's manifest. With `wait` an old one is only served when no newer one comes; without, it is served at
@@ -96,9 +100,28 @@ impl Manifests {
         }
     }
 
+    /// For who misses something in the manifest that is known: the one that a gateway has now, however new the known one is. It
+    /// is asked for once a second at most.
+    pub async fn renewed(
+        &self,
+        node: &Rc<Node>,
+        song: &SongName,
+        deadline: Instant,
+    ) -> Result<Rc<Manifest>, Failure> {
+        let now = Instant::now();
+        let is_due = self.kept.borrow_mut().get_mut(song).is_none_or(|kept| {
+            let due = kept.missed.is_none_or(|at| now.saturating_duration_since(at) >= UNKNOWN);
+            if due {
+                (kept.missed, kept.asked) = (Some(now), None);
+            }
+            due
+        });
+        self.get(node, song, is_due, deadline).await
+    }
+
     fn asked(&self, song: &SongName, now: Instant) {
         if let Some(kept) = self.kept.borrow_mut().get_mut(song) {
-            kept.asked = now;
+            kept.asked = Some(now);
         }
     }
 
@@ -136,7 +159,7 @@ impl Manifests {
     fn put(&self, song: &SongName, new: Manifest, now: Instant) -> Rc<Manifest> {
         let mut kept = self.kept.borrow_mut();
         if let Some(known) = kept.get_mut(song) {
-            known.asked = now;
+            known.asked = Some(now);
             if known.manifest.revision < new.revision {
                 known.manifest = Rc::new(new);
             }
@@ -149,7 +172,10 @@ impl Manifests {
             }
         }
         let manifest = Rc::new(new);
-        kept.insert(song.clone(), Kept { manifest: manifest.clone(), asked: now, used: now });
+        kept.insert(
+            song.clone(),
+            Kept { manifest: manifest.clone(), asked: Some(now), used: now, missed: None },
+        );
         manifest
     }
 

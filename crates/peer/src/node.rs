@@ -18,7 +18,7 @@ use hopcast_protocol::{
 };
 use tokio::{
     sync::{Notify, Semaphore, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep_until},
 };
 
 use crate::{
@@ -210,12 +210,12 @@ impl Node {
         if !self.cache.borrow_mut().insert(sha256, bytes.clone()) {
             return;
         }
+        self.held.borrow_mut().insert(sha256, rooms.into());
         // A gateway has said once that it can get anything.
         if self.gateway.borrow().is_none() {
             for room in self.rooms().iter().filter(|room| rooms.contains(&room.name)) {
                 room.tell(|outbox| outbox.hold(sha256));
             }
-            self.held.borrow_mut().insert(sha256, rooms.into());
         }
         self.active();
     }
@@ -256,17 +256,21 @@ impl Node {
         }
         let node = self.rc();
         self.spawn(async move {
+            let mut next_use = Instant::now() + USE_EVERY;
             loop {
                 let now = Instant::now();
-                let used = node.routes.borrow_mut().take_used(now);
-                for (name, route) in used {
-                    if let Some(room) = node.rooms().iter().find(|room| room.name == name) {
-                        room.tell(|outbox| outbox.used(route));
+                if now >= next_use {
+                    next_use = now + USE_EVERY;
+                    let used = node.routes.borrow_mut().take_used(now);
+                    for (name, route) in used {
+                        if let Some(room) = node.rooms().iter().find(|room| room.name == name) {
+                            room.tell(|outbox| outbox.used(route));
+                        }
                     }
                 }
                 let due = node.routes.borrow_mut().sweep(now);
                 let Some(wait) = due else { break };
-                sleep((wait + Duration::from_secs(1)).min(USE_EVERY)).await;
+                sleep_until((now + wait + Duration::from_secs(1)).min(next_use)).await;
             }
             node.sweeping.set(false);
         });
@@ -286,6 +290,8 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use hopcast_protocol::{ClientMessage, RoomMembership, RouteId};
+
+    use tokio::time::sleep;
 
     use super::*;
     use crate::{routes::Route, testing};
@@ -307,7 +313,7 @@ mod tests {
                     hops: 1,
                     path: Rc::new([name("peer-1"), name("peer-2")]),
                 };
-                node.routes.borrow_mut().insert(Rc::new(route), Instant::now());
+                node.routes.borrow_mut().insert(route, Instant::now());
             }
             node.routes_used();
             let said = || {

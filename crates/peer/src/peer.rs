@@ -174,9 +174,14 @@ fn apply(node: &Rc<Node>) {
                 .map(|neighbor| neighbor.name.clone())
                 .collect();
             if let Some(room) = old.iter().find(|room| room.membership() == membership) {
+                room.forget_refusals();
                 room.tell(|outbox| {
                     outbox.set_neighbors(names);
                     outbox.set_gateway(gateway);
+                    // A gateway says once that it can get anything; from then on it is one of many.
+                    if !gateway {
+                        node.held_in(&room.name).into_iter().for_each(|sha256| outbox.hold(sha256));
+                    }
                     // A link that was replaced, or has come into this room, is what it is now.
                     for link in node.links().iter() {
                         outbox.link(&link.name, link.is_up());
@@ -186,7 +191,9 @@ fn apply(node: &Rc<Node>) {
             }
             let room = Room::new(&config.name, membership.clone(), names, gateway);
             room.tell(|outbox| {
-                node.held_in(&room.name).into_iter().for_each(|sha256| outbox.hold(sha256));
+                if !gateway {
+                    node.held_in(&room.name).into_iter().for_each(|sha256| outbox.hold(sha256));
+                }
                 for link in node.links().iter().filter(|link| !link.is_up()) {
                     outbox.link(&link.name, false);
                 }

@@ -87,7 +87,7 @@ async fn serve(node: &Rc<Node>, conn: &Rc<Conn>, request: &Parts, began: Instant
     };
     if !playlist && hls::blob(&manifest, wish.part).is_none() {
         // Perhaps the song was ingested again a moment ago.
-        match node.manifests.get(node, &wish.song, true, deadline).await {
+        match node.manifests.renewed(node, &wish.song, deadline).await {
             Ok(newer) => manifest = newer,
             Err(failure) => return failed(node, &failure),
         }

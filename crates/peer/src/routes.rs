@@ -86,8 +86,9 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// A broadcast: the route stands, from now on in this form.
-    pub fn insert(&mut self, route: Rc<Route>, now: Instant) {
+    /// A broadcast: the route stands, from now on in this form. Where it had that form already, who transfers something over it
+    /// has the same one.
+    pub fn insert(&mut self, route: Route, now: Instant) -> Rc<Route> {
         self.retired.retain(|id| *id != route.id);
         if self.entries.len() >= ROUTE_TABLE && !self.entries.contains_key(&route.id) {
             let oldest = self.entries.iter().min_by_key(|(_, entry)| (entry.used, entry.stamp));
@@ -96,7 +97,12 @@ impl Routes {
             }
         }
         self.stamp += 1;
-        self.entries.insert(route.id.clone(), Entry { route, used: now, stamp: self.stamp, told: now });
+        let same =
+            self.entries.get(&route.id).map(|entry| entry.route.clone()).filter(|known| **known == route);
+        let route = same.unwrap_or_else(|| Rc::new(route));
+        let entry = Entry { route: route.clone(), used: now, stamp: self.stamp, told: now };
+        self.entries.insert(route.id.clone(), entry);
+        route
     }
 
     /// The server has put a route that it broadcast just now in the place of one that was lost, for a content.
@@ -203,16 +209,35 @@ impl Routes {
 mod tests {
     use super::*;
 
-    fn route(id: &str, prev: Option<&str>) -> Rc<Route> {
+    fn route(id: &str, prev: Option<&str>) -> Route {
         let name = |name: &str| PeerName::new(name).unwrap();
-        Rc::new(Route {
+        Route {
             id: RouteId::new(id).unwrap(),
             room: RoomName::new("rock").unwrap(),
             prev: prev.map(name),
             next: Some(name("peer-9")),
             hops: 2,
             path: Rc::new([]),
-        })
+        }
+    }
+
+    #[test]
+    fn a_repeated_broadcast_leaves_a_transfer_under_way_a_use() {
+        let (mut routes, start) = (Routes::default(), Instant::now());
+        routes.insert(route("e-1", None), start);
+        let transfer = routes.get("e-1", start).unwrap();
+        let asked = routes.insert(route("e-1", None), start);
+        assert!(Rc::ptr_eq(&transfer, &asked));
+        drop(asked);
+        let later = start + ROUTE_IDLE * 3;
+        assert!(routes.sweep(later).is_some() && routes.len() == 1, "it is under way");
+        drop(transfer);
+        routes.sweep(later + ROUTE_IDLE * 2);
+        assert!(routes.is_empty());
+        // In another form it is another one.
+        let old = routes.insert(route("e-1", None), start);
+        assert_eq!(routes.insert(route("e-1", Some("peer-3")), start).prev, route("e-1", Some("peer-3")).prev);
+        assert_eq!(old.prev, None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Whom a fetch asks next, and when it is certain that nobody has the content.
 //!
-//! Pure. What a lie leads to: once from zero without that holder, then from a gateway; and both times over a way around
+//! Pure. A way that fails is gone around: most failures are reported to the server by the hop that saw them, and where it still
+//! gives the same way, the relay that said so is avoided, then the holder. What a lie leads to: once from zero without that holder, then from a gateway; and both times over a way around
 //! the relays of the wrong one, where there is one, since from here nobody can tell a lying relay from a lying holder.
 //! Where the server knows no such way, less and less is asked for, and in the end everybody gets another chance.
 
@@ -54,7 +55,7 @@ pub struct Search {
     not_held: Vec<PeerName>,
     unable: Vec<PeerName>,
     liars: Vec<PeerName>,
-    // Relays of ways over which wrong bytes came.
+    // Relays of ways over which wrong bytes came, and those that failed and said so again and again.
     suspects: Vec<PeerName>,
     lies: u32,
     demand: Demand,
@@ -105,9 +106,10 @@ impl Search {
         self.demand = Demand::Both;
     }
 
-    /// Something on the way failed. The hop that saw it has reported it, so the next way avoids it; where the same
-    /// holder fails again, another one is tried.
-    pub fn failed(&mut self, holder: &PeerName) {
+    /// Something on the way failed; `by` is the relay that cannot go on, where that is known. The hop that saw it has mostly
+    /// reported it, so the next way avoids it. Where the way to the same holder fails again, it is to be one around the
+    /// relay, and after that another holder's.
+    pub fn failed(&mut self, holder: &PeerName, by: Option<&PeerName>) {
         let strikes = match &self.last {
             Some((last, strikes)) if last == holder => strikes + 1,
             _ => 1,
@@ -115,7 +117,13 @@ impl Search {
         self.last = Some((holder.clone(), strikes));
         if strikes >= STRIKES {
             self.last = None;
-            self.unable(holder);
+            match by.filter(|by| *by != holder && !self.suspects.contains(by)) {
+                Some(relay) => {
+                    add(&mut self.suspects, relay);
+                    self.demand = Demand::Both;
+                }
+                None => self.unable(holder),
+            }
         }
     }
 
@@ -206,11 +214,33 @@ mod tests {
     #[test]
     fn two_failures_in_a_row_turn_to_another_holder() {
         let mut search = Search::default();
-        search.failed(&peer(1));
-        search.failed(&peer(2));
-        search.failed(&peer(1));
+        search.failed(&peer(1), None);
+        search.failed(&peer(2), None);
+        search.failed(&peer(1), None);
         assert_eq!(search.ask(), ask(false, &[], &[]));
-        search.failed(&peer(1));
+        search.failed(&peer(1), None);
+        assert_eq!(search.ask(), ask(false, &[1], &[]));
+    }
+
+    #[test]
+    fn where_a_relay_says_so_the_way_around_it_is_tried_before_another_holder() {
+        let mut search = Search::default();
+        for avoided in [&[][..], &[8]] {
+            search.failed(&peer(1), Some(&peer(8)));
+            assert_eq!(search.ask(), ask(false, &[], avoided));
+        }
+        // There is no such way: the same one again, and it fails again.
+        assert_eq!(search.nobody(), Nobody::AskAgain);
+        assert_eq!(search.ask(), ask(false, &[], &[]));
+        search.failed(&peer(1), Some(&peer(8)));
+        search.failed(&peer(1), Some(&peer(8)));
+        assert_eq!(search.ask(), ask(false, &[1], &[]), "another holder");
+        assert_eq!(search.nobody(), Nobody::AskAgain);
+        assert_eq!(search.nobody(), Nobody::Later);
+        assert_eq!(search.ask(), ask(false, &[], &[]), "everybody gets another chance");
+        // Of a holder's own word no relay is to blame.
+        search.failed(&peer(1), Some(&peer(1)));
+        search.failed(&peer(1), Some(&peer(1)));
         assert_eq!(search.ask(), ask(false, &[1], &[]));
     }
 

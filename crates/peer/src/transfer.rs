@@ -2,6 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
+use hopcast_protocol::PeerName;
 use http::{HeaderName, Method, StatusCode, Uri, header};
 use sha2::Digest as _;
 use tokio::time::{Instant, sleep};
@@ -52,12 +53,17 @@ pub(crate) enum Fault {
     NotHeld,
     /// The holder itself cannot serve; the error's name in `Proxy-Status`.
     Unable(String),
-    /// Something on the way failed; the error's name in `Proxy-Status`.
-    Way(String),
+    /// Something on the way failed.
+    Way {
+        /// The error's name in `Proxy-Status`.
+        error: String,
+        /// The relay that cannot go on, where one says so.
+        by: Option<PeerName>,
+    },
 }
 
-fn way(error: &str) -> Fault {
-    Fault::Way(error.to_owned())
+fn way(error: &str, by: Option<&PeerName>) -> Fault {
+    Fault::Way { error: error.to_owned(), by: by.cloned() }
 }
 
 /// Asks along a route. `Ok` means that `part` has all that was announced.
@@ -67,8 +73,8 @@ pub(crate) async fn run(
     wish: &Wish,
     part: &mut Part,
 ) -> Result<Trail, Fault> {
-    let Some(next) = &route.next else { return Err(way("proxy_loop_detected")) };
-    let Some(link) = node.link(next) else { return Err(way("destination_unavailable")) };
+    let Some(next) = &route.next else { return Err(way("proxy_loop_detected", None)) };
+    let Some(link) = node.link(next) else { return Err(way("destination_unavailable", Some(next))) };
     let path = format!("/relay/{}/{}", route.id, wish.content.path());
     let uri = Uri::try_from(path).expect("names, digits and slashes are a path");
     let range = (!part.bytes.is_empty()).then(|| range::from_byte(part.bytes.len() as u64));
@@ -85,8 +91,8 @@ pub(crate) async fn run(
         sleep(RETIRED).await;
     };
     let mut upstream = tokio::select! {
-        answer = ask => answer.map_err(|error| way(error.token()))?,
-        () = gone => return Err(way("destination_unavailable")),
+        answer = ask => answer.map_err(|error| way(error.token(), None))?,
+        () = gone => return Err(way("destination_unavailable", None)),
     };
     let trail = Trail::of(&upstream.headers);
     if let Err(fault) = begin(node, route, wish, part, &upstream) {
@@ -129,7 +135,7 @@ async fn receive(
             Some(Err(_)) if wish.length.is_some_and(|length| part.bytes.len() == length as usize) => {
                 return Ok(());
             }
-            Some(Err(error)) => return Err(way(error.token())),
+            Some(Err(error)) => return Err(way(error.token(), None)),
             None if wish.length.is_some_and(|length| part.bytes.len() != length as usize) => {
                 part.clear();
                 return Err(Fault::Unable("http_response_incomplete".to_owned()));
@@ -183,9 +189,10 @@ fn begin(node: &Node, route: &Route, wish: &Wish, part: &mut Part, upstream: &Up
         StatusCode::MISDIRECTED_REQUEST => {
             // Some hop does not know the route: without a new broadcast it is of no use.
             node.routes.borrow_mut().retire(&route.id);
-            Err(way("destination_unavailable"))
+            Err(way("destination_unavailable", None))
         }
-        StatusCode::FORBIDDEN => Err(Fault::Unable("http_request_denied".to_owned())),
+        // The next hop and this peer do not agree on their link's key, or on the time.
+        StatusCode::FORBIDDEN => Err(of("http_request_denied".to_owned(), route.next.as_ref(), route)),
         status => Err(reported(text(&PROXY_STATUS).unwrap_or_default(), route, status)),
     }
 }
@@ -201,16 +208,21 @@ fn reported(status: &str, route: &Route, code: StatusCode) -> Fault {
         })
         .unwrap_or(if code.is_server_error() { "proxy_internal_response" } else { "http_protocol_error" })
         .to_owned();
-    if route.holder().is_some_and(|holder| holder.as_str() == by) {
+    of(error, route.path.iter().skip(1).find(|peer| peer.as_str() == by), route)
+}
+
+/// What a peer of the route cannot do: the holder's fault, or a relay's.
+fn of(error: String, by: Option<&PeerName>, route: &Route) -> Fault {
+    if by.is_some() && by == route.holder() {
         Fault::Unable(error)
     } else {
-        Fault::Way(error)
+        Fault::Way { error, by: by.cloned() }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hopcast_protocol::{PeerName, RoomName, RouteId};
+    use hopcast_protocol::{RoomName, RouteId};
 
     use super::*;
 
@@ -226,13 +238,24 @@ mod tests {
             path: [peer("peer-3"), peer("peer-2"), peer("peer-1")].into(),
         };
         let read = |text| reported(text, &route, StatusCode::BAD_GATEWAY);
-        assert_eq!(read("peer-2; error=connection_refused; next-hop=peer-1"), way("connection_refused"));
+        let second = peer("peer-2");
+        let relay = Some(&second);
+        assert_eq!(
+            read("peer-2; error=connection_refused; next-hop=peer-1"),
+            way("connection_refused", relay)
+        );
+        assert_eq!(
+            read("peer-9; error=connection_refused"),
+            way("connection_refused", None),
+            "none of the route's"
+        );
+        assert_eq!(of("x".to_owned(), relay, &route), way("x", relay));
         assert_eq!(
             read("peer-1; error=destination_unavailable"),
             Fault::Unable("destination_unavailable".to_owned())
         );
-        assert_eq!(read(""), way("proxy_internal_response"));
-        assert_eq!(read("peer-2; error=\"x\r\n"), way("proxy_internal_response"));
+        assert_eq!(read(""), way("proxy_internal_response", None));
+        assert_eq!(read("peer-2; error=\"x\r\n"), way("proxy_internal_response", relay));
     }
 
     #[test]

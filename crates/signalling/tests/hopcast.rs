@@ -272,6 +272,36 @@ async fn with_a_file_its_links_stand_and_no_other_is_taken() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_the_file_drops_is_told_so_and_may_say_it_again() {
+    let config = |gateways: &[&str]| {
+        let mut config = config(vec![room("rock", &["a", "b"], &[("a", "b")])]);
+        config.gateways = gateways.iter().map(|name| name.parse().unwrap()).collect();
+        hopcast_signalling::config::Settings::from_config(config).unwrap()
+    };
+    let server = Running::with(&config(&["b"])).await;
+    let (mut a, mut b) = (server.hopcast("a", "rock").await, server.hopcast("b", "rock").await);
+    let manifest = json!({"type": "request_path", "content": "manifest:demo"});
+    let all = json!({"type": "hold", "all": true});
+    b.send(&all).await;
+    b.settle().await;
+    a.send(&manifest).await;
+    assert_eq!(a.next("path").await["path"], json!(["a", "b"]));
+    server.reload.send(config(&["a"])).await.unwrap();
+    assert_eq!(b.next("error").await["code"], "not_a_gateway", "unasked");
+    a.send(&manifest).await;
+    assert_eq!(a.next("error").await["code"], "no_holder");
+    server.reload.send(config(&["b"])).await.unwrap();
+    until("the file is reread", async || {
+        b.send(&all).await;
+        b.settle().await;
+        a.send(&manifest).await;
+        let answer = a.message().await;
+        answer["type"] == "path"
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn announced_liveness_is_the_originals_looser_reading() {
     let mut settings = open_settings();
     settings.liveness = hopcast_signalling::config::liveness("announced").unwrap();

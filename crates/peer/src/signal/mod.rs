@@ -25,6 +25,10 @@ use crate::routes::{Route, Routes};
 
 /// How long the server may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
+/// After the first refusal of what a peer says of itself it is said again.
+const INTRODUCE_FIRST: Duration = Duration::from_millis(500);
+/// And after later ones.
+const INTRODUCE_MOST: Duration = Duration::from_secs(64);
 
 /// Where the server is: `ws://host:port/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +100,10 @@ pub struct Room {
     stopping: Cell<bool>,
     pending: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
     next_id: Cell<u64>,
+    // Of what this peer said of itself: how often in a row, when last, and whether it is about to be said again.
     refusals: Cell<u32>,
+    refused: Cell<Option<Instant>>,
+    introducing: Cell<bool>,
 }
 
 impl Room {
@@ -121,6 +128,8 @@ impl Room {
             pending: RefCell::default(),
             next_id: Cell::new(1),
             refusals: Cell::new(0),
+            refused: Cell::new(None),
+            introducing: Cell::new(false),
         })
     }
 
@@ -143,6 +152,30 @@ impl Room {
     /// Whether the server may still believe that this peer holds it.
     pub fn is_told(&self, sha256: &Sha256) -> bool {
         self.outbox.borrow().is_told(sha256)
+    }
+
+    /// The server has refused what this peer said of itself: after how long that is to be said again, ever more rarely. `None`:
+    /// it is about to be said already.
+    fn introduce_in(&self, now: Instant) -> Option<Duration> {
+        if self.introducing.replace(true) {
+            return None;
+        }
+        let last = self.refused.replace(Some(now));
+        let in_a_row = last.is_some_and(|last| now.saturating_duration_since(last) < 2 * INTRODUCE_MOST);
+        let refusals = if in_a_row { self.refusals.get() } else { 0 };
+        self.refusals.set(refusals + 1);
+        Some((INTRODUCE_FIRST * (1 << refusals.min(7))).min(INTRODUCE_MOST))
+    }
+
+    /// Says it again.
+    fn introduce(&self) {
+        self.introducing.set(false);
+        self.tell(Outbox::introduce_again);
+    }
+
+    /// This peer, or the server, may be another one now: what is refused from here on is soon said again.
+    pub(crate) fn forget_refusals(&self) {
+        self.refused.set(None);
     }
 
     /// Closes the connection for good.
@@ -186,9 +219,8 @@ impl Room {
                 replaces,
                 content,
             } => {
-                let route =
-                    Rc::new(Route { id, room: self.name.clone(), prev, next, hops, path: path.into() });
-                routes.insert(route.clone(), now);
+                let route = Route { id, room: self.name.clone(), prev, next, hops, path: path.into() };
+                let route = routes.insert(route, now);
                 if let (Some(lost), Some(content)) = (replaces, content) {
                     routes.succeed(lost, route.id.clone(), content);
                 }
@@ -309,6 +341,29 @@ mod tests {
             room.disconnected();
             assert_eq!(node.make_room(10), Space::Free, "nobody is there to be told");
         });
+    }
+
+    #[test]
+    fn what_is_refused_is_said_again_by_one_timer_ever_more_rarely() {
+        let membership = RoomMembership { name: RoomName::new("rock").unwrap(), token: None };
+        let room = Room::new(&PeerName::new("peer-1").unwrap(), membership, vec![], true);
+        let mut now = Instant::now();
+        let mut waits = vec![];
+        for _ in 0..10 {
+            // The announcement and `hold` of everything, both refused.
+            let wait = room.introduce_in(now).expect("nothing is about to be said");
+            assert_eq!(room.introduce_in(now), None);
+            waits.push(wait.as_millis());
+            now += wait;
+            room.introduce();
+        }
+        assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 64_000, 64_000]);
+        assert_eq!(room.introduce_in(now + 2 * INTRODUCE_MOST), Some(INTRODUCE_FIRST), "long ago");
+        room.introduce();
+        room.introduce_in(now);
+        room.introduce();
+        room.forget_refusals();
+        assert_eq!(room.introduce_in(now), Some(INTRODUCE_FIRST));
     }
 
     #[test]

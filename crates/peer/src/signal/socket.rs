@@ -21,7 +21,6 @@ use tokio::{
 use super::{
     Endpoint, Received, Room,
     assembly::{Assembly, Broken},
-    outbox::Outbox,
 };
 use crate::{
     backoff::Backoff,
@@ -161,6 +160,7 @@ async fn session(node: &Rc<Node>, room: &Rc<Room>, Stream { stream, early }: Str
     reader.set_max_message_size(MESSAGE);
     let pongs = RefCell::new(VecDeque::new());
     room.connected.set(true);
+    room.forget_refusals();
     node.signal_connected(room);
     // Both halves run in this one task, so that a frame half read is never abandoned.
     tokio::select! {
@@ -221,7 +221,6 @@ fn receive(node: &Rc<Node>, room: &Rc<Room>, message: &[u8]) {
     match serde_json::from_slice::<ServerMessage>(message) {
         Ok(message) => match room.receive(message, &mut node.routes.borrow_mut(), Instant::now()) {
             Received::Route => {
-                room.refusals.set(0);
                 node.route_news.notify_waiters();
                 node.routes_used();
             }
@@ -233,16 +232,14 @@ fn receive(node: &Rc<Node>, room: &Rc<Room>, message: &[u8]) {
     }
 }
 
-/// The server may reread its file later than this peer: say again what it refused, ever more rarely.
+/// The server may reread its file later than this peer.
 fn introduce_later(node: &Rc<Node>, room: &Rc<Room>) {
-    let refusals = room.refusals.get();
-    room.refusals.set(refusals.saturating_add(1));
-    let wait = Duration::from_millis(500).saturating_mul(1 << refusals.min(7));
+    let Some(wait) = room.introduce_in(Instant::now()) else { return };
     let room = Rc::downgrade(room);
     node.spawn(async move {
         tokio::time::sleep(wait).await;
         if let Some(room) = room.upgrade() {
-            room.tell(Outbox::introduce_again);
+            room.introduce();
         }
     });
 }

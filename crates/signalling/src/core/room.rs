@@ -221,12 +221,15 @@ impl Room {
         }
         let former: Vec<_> = match &self.policy.gateways {
             Some(gateways) => {
-                self.nodes.values().copied().filter(|&node| !gateways.contains(&self.peer(node))).collect()
+                self.holdings.gateways().filter(|&node| !gateways.contains(&self.peer(node))).collect()
             }
             None => Vec::new(),
         };
         for node in former {
             self.set_gateway(node, false);
+            // Unasked: it believes that it is one, and says so again, in case the file takes that back.
+            let fault = no_gateway(&self.peer(node));
+            self.refuse(node, fault, out);
         }
     }
 
@@ -342,9 +345,7 @@ impl Room {
         if all {
             let peer = self.peer(node);
             if self.policy.gateways.as_ref().is_some_and(|gateways| !gateways.contains(&peer)) {
-                let sentence =
-                    format!("`{peer}` is no gateway: only a gateway may say that it holds everything");
-                return Err(Fault::new(ErrorCode::NotAGateway, sentence));
+                return Err(no_gateway(&peer));
             }
             self.set_gateway(node, true);
         } else if contents.iter().any(|content| matches!(content, ContentId::Manifest(_))) {
@@ -431,6 +432,11 @@ fn quest(
             Err(Fault::new(ErrorCode::BadMessage, "`target` and `content` exclude each other"))
         }
     }
+}
+
+fn no_gateway(peer: &PeerName) -> Fault {
+    let sentence = format!("`{peer}` is no gateway: only a gateway may say that it holds everything");
+    Fault::new(ErrorCode::NotAGateway, sentence)
 }
 
 fn refused(error: &RoomError<PeerName>) -> Fault {
