@@ -6,6 +6,7 @@ use std::{
     io::{self, Read as _},
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use anyhow::Context as _;
@@ -53,6 +54,8 @@ pub(crate) struct Context {
     /// Where output goes.
     pub out: Output,
     file: Option<PathBuf>,
+    /// What was read of it: a command reads it once, since it may be a pipe.
+    text: OnceLock<String>,
 }
 
 /// A mesh that runs.
@@ -68,7 +71,7 @@ pub(crate) struct Running {
 impl Context {
     /// No file is named yet.
     pub(crate) fn new(out: Output) -> Self {
-        Self { out, file: None }
+        Self { out, file: None, text: OnceLock::new() }
     }
 
     /// The `--file` of the command line, if there is one.
@@ -108,7 +111,7 @@ impl Context {
                 format!("the environment variable {name} is not UTF-8 text: set it anew, or unset it");
             return Err(Failure::new(exit::TOPOLOGY, message).into());
         }
-        match read(&path) {
+        match self.text(&path).map(|text| resolve(&path, text)) {
             Ok(Ok(loaded)) => Ok(loaded),
             Ok(Err(report)) => {
                 self.tell(&report);
@@ -124,6 +127,14 @@ impl Context {
                 Err(Failure::new(if wrong { exit::TOPOLOGY } else { exit::NO_INPUT }, message).into())
             }
         }
+    }
+
+    fn text(&self, path: &Path) -> io::Result<&str> {
+        if let Some(text) = self.text.get() {
+            return Ok(text);
+        }
+        let text = read_text(path, hopcast_topology::MAX_FILE)?;
+        Ok(self.text.get_or_init(|| text))
     }
 
     /// Prints what is wrong, for people: on stderr.
@@ -275,19 +286,18 @@ pub(crate) struct Loaded {
     pub warnings: Report,
 }
 
-/// Reads and resolves the file. The topology crate opens no files: everything that the file names is found here.
-fn read(path: &Path) -> io::Result<Result<Loaded, Report>> {
-    let text = read_text(path, hopcast_topology::MAX_FILE)?;
+/// What the file's text means. The topology crate opens no files: everything that the file names is found here.
+fn resolve(path: &Path, text: &str) -> Result<Loaded, Report> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let name = path.display().to_string();
     let graphs =
         |name: &str, limit: usize| read_text(&folder.join(name), limit).map_err(|error| error.to_string());
-    let source = hopcast_topology::Source::new(&name, &text).with_graphs(&graphs);
+    let source = hopcast_topology::Source::new(&name, text).with_graphs(&graphs);
     // What is not UTF-8 is none of the variables that mean something here.
     let env: Env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    Ok(hopcast_topology::load(source, &env).map(|hopcast_topology::Loaded { mut plan, warnings }| {
+    hopcast_topology::load(source, &env).map(|hopcast_topology::Loaded { mut plan, warnings }| {
         for song in &mut plan.songs {
             song.path = folder.join(&song.path);
         }
@@ -295,7 +305,7 @@ fn read(path: &Path) -> io::Result<Result<Loaded, Report>> {
             *file = folder.join(&file);
         }
         Loaded { path: path.to_owned(), plan, warnings }
-    }))
+    })
 }
 
 /// A text file of at most `limit` bytes; one more is read of a longer one, so that the caller sees that it is too long.

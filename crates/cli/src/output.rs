@@ -111,12 +111,21 @@ impl Output {
         }
     }
 
+    /// Bytes that somebody asked for on stdout, all of them written when this returns.
+    pub(crate) fn bytes(&self, bytes: &[u8]) {
+        self.write(|stdout| stdout.write_all(bytes));
+    }
+
     fn stdout(&self, text: impl Display) {
+        self.write(|stdout| write!(stdout, "{text}"));
+    }
+
+    fn write(&self, write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) {
         if self.closed() {
             return;
         }
         let mut stdout = io::stdout().lock();
-        if let Err(error) = write!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        if let Err(error) = write(&mut stdout).and_then(|()| stdout.flush()) {
             self.closed.store(true, Ordering::Relaxed);
             if error.kind() != io::ErrorKind::BrokenPipe {
                 let _ = self.lost.set(error);

@@ -106,6 +106,29 @@ fn what_changes_a_mesh_does_not_guess_which() {
 }
 
 #[test]
+fn a_file_that_is_a_pipe_is_read_once() {
+    use std::io::Write as _;
+    // Each of these looks at the file for the mesh's name, and again for what runs it.
+    for (arguments, code) in
+        [(&["down"][..], 0), (&["status"], 69), (&["rm", "demo"], 69), (&["path", "peer-1", "peer-3"], 0)]
+    {
+        let hopcast = Hopcast::new();
+        let mut child = hopcast
+            .command(arguments)
+            .args(["--file", "/dev/stdin"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(SMALL.as_bytes()).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(code), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
 fn the_nearest_file_above_is_taken() {
     let hopcast = Hopcast::new().file("topology.toml", SMALL);
     std::fs::create_dir(hopcast.path("deep")).unwrap();

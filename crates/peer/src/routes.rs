@@ -236,7 +236,10 @@ mod tests {
         assert!(routes.is_empty());
         // In another form it is another one.
         let old = routes.insert(route("e-1", None), start);
-        assert_eq!(routes.insert(route("e-1", Some("peer-3")), start).prev, route("e-1", Some("peer-3")).prev);
+        assert_eq!(
+            routes.insert(route("e-1", Some("peer-3")), start).prev,
+            route("e-1", Some("peer-3")).prev
+        );
         assert_eq!(old.prev, None);
     }
 

@@ -155,27 +155,39 @@ impl Admin {
     }
 }
 
-/// The two functions that a gateway may execute. They return the local row, else the origin's, and insert nothing: a row
-/// that is already there when its copy arrives would stall all of the edge's replication.
+/// What a gateway may execute. Two functions return the local row, else the origin's, and insert nothing: a row that is already
+/// there when its copy arrives would stall all of the edge's replication. The third says whether there is a local row.
 fn functions() -> String {
-    let function = |name: &str, argument: &str, table: &str, key: &str| {
+    let function = |name: &str, argument: &str, result: &str, body: &str| {
         format!(
-            "CREATE OR REPLACE FUNCTION hopcast.{name}(wanted {argument}) RETURNS bytea \
-             LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$ \
-             DECLARE found bytea; \
+            "CREATE OR REPLACE FUNCTION hopcast.{name}(wanted {argument}) RETURNS {result} \
+             LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp \
+             AS $function$ {body} $function$; \
+             ALTER FUNCTION hopcast.{name}({argument}) OWNER TO {DEFINER}; \
+             REVOKE ALL ON FUNCTION hopcast.{name}({argument}) FROM PUBLIC; \
+             GRANT EXECUTE ON FUNCTION hopcast.{name}({argument}) TO {GATEWAY};\n"
+        )
+    };
+    let row = |name: &str, argument: &str, table: &str, key: &str| {
+        let body = format!(
+            "DECLARE found bytea; \
              BEGIN \
                  SELECT t.bytes INTO found FROM hopcast.{table} t WHERE t.{key} = wanted LIMIT 1; \
                  IF found IS NULL THEN \
                      SELECT t.bytes INTO found FROM {SERVER}.{table} t WHERE t.{key} = wanted LIMIT 1; \
                  END IF; \
                  RETURN found; \
-             END $function$; \
-             ALTER FUNCTION hopcast.{name}({argument}) OWNER TO {DEFINER}; \
-             REVOKE ALL ON FUNCTION hopcast.{name}({argument}) FROM PUBLIC; \
-             GRANT EXECUTE ON FUNCTION hopcast.{name}({argument}) TO {GATEWAY};\n"
-        )
+             END"
+        );
+        function(name, argument, "bytea", &body)
     };
+    let holds = "BEGIN RETURN EXISTS (SELECT FROM hopcast.blobs t WHERE t.sha256 = wanted); END";
     // Replacing a function needs CREATE on its schema for the owner-to-be only while the owner changes; a superuser is
     // exempt.
-    function("blob", "bytea", "blobs", "sha256") + &function("manifest", "text", "manifests", "name")
+    [
+        row("blob", "bytea", "blobs", "sha256"),
+        row("manifest", "text", "manifests", "name"),
+        function("holds", "bytea", "boolean", holds),
+    ]
+    .concat()
 }

@@ -23,9 +23,10 @@ pub(crate) const DEPTH: usize = 4;
 /// How long connecting may take.
 pub(crate) const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// How long an answer may take, waiting for a place in the pipeline included. The server gives up earlier
-/// ([`STATEMENT_TIMEOUT`]), so that a slow origin costs one answer and not the connection.
+/// ([`STATEMENT_TIMEOUT`]), so that a slow origin mostly costs one answer and not the connection; not where several wait for it
+/// one behind the other, or where the reader has less time, since it has several databases to ask.
 pub(crate) const READ_DEADLINE: Duration = Duration::from_secs(2);
-/// The `statement_timeout` of the gateways' role. Who waits for a read waits longer, so that a slow one does not cost the connection.
+/// The `statement_timeout` of the gateways' role. Who asks one database waits longer for it.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1250);
 
 /// A connection to an edge database with the rights of a gateway. Methods may run concurrently. A read that is dropped before

@@ -56,7 +56,7 @@ impl Fingerprint {
 pub fn probe(path: &Path) -> io::Result<()> {
     let seen = std::fs::metadata(path)?;
     if seen.is_dir() {
-        return Ok(());
+        return std::fs::read_dir(path).map(drop);
     }
     if !seen.is_file() {
         return Err(io::Error::other("it is a pipe, a socket or a device, and no file or folder"));

@@ -233,6 +233,11 @@ fn networks_must_be_large_enough() {
     assert_eq!(codes(&refused(&with("127.1.0.0/29", "10.0.0.0/20"), &[])), ["network-too-small"]);
     assert_eq!(codes(&refused(&with("10.1.0.0/16", "10.0.0.0/20"), &[])), ["bad-network"]);
     assert_eq!(codes(&refused(&with("127.1.0.0/16", "127.0.0.0/16"), &[])), ["bad-network"]);
+    assert_eq!(
+        codes(&refused(&with("127.0.0.0/16", "10.77.0.0/16"), &[])),
+        ["bad-network"],
+        "a peer on 127.0.0.1"
+    );
 }
 
 #[test]

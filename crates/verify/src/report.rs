@@ -82,7 +82,7 @@ pub struct Numbers {
     /// where peers are no containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_container_max_kb: Option<u64>,
-    /// Refused attempts to reach a database or more of it than allowed.
+    /// Refused attempts to reach a database or more of it than allowed, and of strangers at peers.
     pub isolation_refused: u64,
 }
 
@@ -166,7 +166,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{} refused, {} audited, {} on the databases refused",
+            "{} refused, {} audited, {} on databases and by strangers refused",
             count(n.shortcuts_refused, "shortcut"),
             count(n.sockets_audited, "connection"),
             count(n.isolation_refused, "attempt")

@@ -90,6 +90,15 @@ async fn an_exposed_database_fails_isolation() {
 }
 
 #[tokio::test]
+async fn a_segment_that_an_edge_has_not_copied_fails_checksums_though_the_origin_serves_it() {
+    let mesh = Mesh::start(111).await;
+    mesh.as_owner(&mesh.access.edges[0], "DELETE FROM hopcast.segments WHERE sequence = 1").await;
+    let report = verify(&mesh.target().await).await;
+    assert_only(&report, &["checksums"]);
+    assert!(texts(&report, "checksums").contains("this edge has not copied them"), "{report}");
+}
+
+#[tokio::test]
 async fn a_gateway_role_with_too_many_rights_fails_isolation() {
     let mesh = Mesh::start(104).await;
     mesh.as_owner(&mesh.access.edges[0], "GRANT SELECT ON hopcast.segments TO hopcast_gateway").await;

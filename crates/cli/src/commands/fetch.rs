@@ -6,7 +6,6 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Context as _;
 use clap::Args;
 use hopcast_protocol::{PeerName, RenditionName, Sha256, SongName};
 use serde::Serialize;
@@ -15,6 +14,7 @@ use sha2::Digest as _;
 use crate::{
     context::{Context, Running, Which},
     exit::{self, Failure},
+    interrupt::until_signal,
     output::{Output, bytes, count, table},
     player::{Part, Player},
     progress::Progress,
@@ -99,31 +99,12 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         .ok_or_else(|| Failure::new(exit::USAGE, super::path::unknown_peer(&plan, &arguments.via)))?;
     let player = Player::new(backend.player(&plan, peer), &arguments.what.song, &plan.limits);
     let begin = Instant::now();
-
-    let rendition = match &arguments.what.rendition {
-        Some(rendition) => rendition.clone(),
-        None => player.best_rendition().await?,
-    };
-    let names = player.parts(&rendition, arguments.what.sequence).await?;
-
-    let mut target = Target::open(&arguments.output, to_stdout)?;
-    let mut digest = sha2::Sha256::new();
-    let mut length = 0;
-    let mut parts = Vec::with_capacity(names.len());
-    let progress = Progress::new();
-    let label = format!("{}/{rendition}", arguments.what.song);
-    for (at, name) in names.iter().enumerate() {
-        let (part, body) = player.part(&rendition, name).await?;
-        target.write(&arguments.output, &body)?;
-        digest.update(&body);
-        length += body.len() as u64;
-        parts.push(part);
-        if names.len() > 1 {
-            progress.step(&label, at as u64 + 1, names.len() as u64);
-        }
-    }
-    drop(progress);
-    target.finish(&arguments.output)?;
+    let target = Target::open(&arguments.output, &context.out, to_stdout)?;
+    let unfinished = matches!(target, Target::File(_));
+    let work = fetch(&player, arguments, target);
+    // What is unfinished goes. What writes to a pipe may stand still there, and is ended by the signal itself.
+    let Fetched { rendition, bytes, sha256, parts } =
+        if unfinished { until_signal(&*backend, work).await? } else { work.await? };
 
     let answer = Answered {
         what: &arguments.what,
@@ -131,8 +112,8 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         rendition: &rendition,
         via: &arguments.via,
         file: &arguments.output,
-        bytes: length,
-        sha256: Sha256(digest.finalize().into()),
+        bytes,
+        sha256,
         seconds: begin.elapsed().as_secs_f64(),
         parts: &parts,
     };
@@ -140,19 +121,60 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     context.out.result(&answer)
 }
 
+/// What came.
+struct Fetched {
+    rendition: RenditionName,
+    bytes: u64,
+    sha256: Sha256,
+    parts: Vec<Part>,
+}
+
+async fn fetch(
+    player: &Player<'_>,
+    arguments: &Arguments,
+    mut target: Target<'_>,
+) -> anyhow::Result<Fetched> {
+    let rendition = match &arguments.what.rendition {
+        Some(rendition) => rendition.clone(),
+        None => player.best_rendition().await?,
+    };
+    let names = player.parts(&rendition, arguments.what.sequence).await?;
+    let mut digest = sha2::Sha256::new();
+    let mut bytes = 0;
+    let mut parts = Vec::with_capacity(names.len());
+    let progress = Progress::new();
+    let label = format!("{}/{rendition}", arguments.what.song);
+    for (at, name) in names.iter().enumerate() {
+        if target.is_closed() {
+            break;
+        }
+        let (part, body) = player.part(&rendition, name).await?;
+        target.write(&arguments.output, &body)?;
+        digest.update(&body);
+        bytes += body.len() as u64;
+        parts.push(part);
+        if names.len() > 1 {
+            progress.step(&label, at as u64 + 1, names.len() as u64);
+        }
+    }
+    drop(progress);
+    target.finish(&arguments.output)?;
+    Ok(Fetched { rendition, bytes, sha256: Sha256(digest.finalize().into()), parts })
+}
+
 /// Where the bytes go: stdout, a device or pipe, or a file that appears whole or not at all.
-enum Target {
-    Stdout,
+enum Target<'a> {
+    Stdout(&'a Output),
     /// Something that must not be replaced by a file: `/dev/null`.
     Special(std::fs::File),
     File(tempfile::NamedTempFile),
 }
 
-impl Target {
-    fn open(path: &Path, to_stdout: bool) -> anyhow::Result<Self> {
+impl<'a> Target<'a> {
+    fn open(path: &Path, out: &'a Output, to_stdout: bool) -> anyhow::Result<Self> {
         use std::os::unix::fs::PermissionsExt as _;
         if to_stdout {
-            return Ok(Self::Stdout);
+            return Ok(Self::Stdout(out));
         }
         match std::fs::metadata(path) {
             Ok(meta) if meta.is_dir() => {
@@ -172,9 +194,17 @@ impl Target {
             .map_err(|error| exit::cannot_write(path, &error))
     }
 
+    /// Nobody reads any more: no error.
+    fn is_closed(&self) -> bool {
+        matches!(self, Self::Stdout(out) if out.closed())
+    }
+
     fn write(&mut self, path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         let written = match self {
-            Self::Stdout => return std::io::stdout().write_all(bytes).context("cannot write to stdout"),
+            Self::Stdout(out) => {
+                out.bytes(bytes);
+                return Ok(());
+            }
             Self::Special(file) => file.write_all(bytes),
             Self::File(file) => file.as_file_mut().write_all(bytes),
         };
@@ -183,7 +213,7 @@ impl Target {
 
     fn finish(self, path: &Path) -> anyhow::Result<()> {
         match self {
-            Self::Stdout | Self::Special(_) => Ok(()),
+            Self::Stdout(_) | Self::Special(_) => Ok(()),
             Self::File(file) => {
                 file.persist(path).map(drop).map_err(|error| exit::cannot_write(path, &error.error))
             }
@@ -238,12 +268,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("device");
         symlink("/dev/full", &path).unwrap();
-        let mut target = Target::open(&path, false).unwrap();
+        let out = Output::new(false);
+        let mut target = Target::open(&path, &out, false).unwrap();
         let error = target.write(&path, b"x").unwrap_err();
         assert_eq!(exit::code(&error), exit::CANNOT_WRITE);
         target.finish(&path).unwrap();
         assert!(std::fs::metadata(&path).unwrap().file_type().is_char_device());
-        assert_eq!(exit::code(&Target::open(folder.path(), false).err().unwrap()), exit::CANNOT_WRITE);
+        assert_eq!(exit::code(&Target::open(folder.path(), &out, false).err().unwrap()), exit::CANNOT_WRITE);
     }
 
     #[test]

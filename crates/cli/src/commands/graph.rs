@@ -1,6 +1,6 @@
 //! `hopcast graph`: the plan, or the running mesh over it, as DOT, SVG or PNG.
 
-use std::{collections::HashSet, io::Write as _, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
@@ -111,11 +111,7 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
             context.out.line(format_args!("wrote {} ({source}, {size})", file.display()));
         }
         None if context.out.is_json() => {}
-        None => match std::io::stdout().write_all(&picture) {
-            // Whoever reads has seen enough.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-            written => written.context("cannot write to stdout")?,
-        },
+        None => context.out.bytes(&picture),
     }
     let dead = overlay.connected.as_ref().map(|connected| {
         plan.peers.iter().map(|peer| &peer.name).filter(|name| !connected.contains(*name)).collect::<Vec<_>>()

@@ -157,8 +157,8 @@ async fn at_origin<T>(
 fn name_of(path: &std::path::Path) -> anyhow::Result<SongName> {
     // `.` and `..` have a name only once they are resolved.
     let whole = path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
-    let last = if whole.is_dir() { whole.file_name() } else { whole.file_stem() };
-    let last = last.unwrap_or_default().to_string_lossy();
+    // As the topology file names songs.
+    let last = whole.file_stem().unwrap_or_default().to_string_lossy();
     SongName::new(&*last).map_err(|error| {
         Failure::new(exit::FAILED, format!("{error}; name the song yourself with --as SONG")).into()
     })

@@ -2,9 +2,9 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use anyhow::Context as _;
 use clap::Args;
 use hopcast_deploy::{NodeRole, NodeState, NodeStatus, Status};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     context::{Context, Which},
@@ -30,8 +30,21 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<u8> {
     let backend = context.backend(&arguments.which).await?;
+    // Listened to from here on: between two that listen for themselves a Ctrl-C would be lost.
+    let mut interrupt = if arguments.watch { Some(signal(SignalKind::interrupt())?) } else { None };
+    let mut interrupted = async || match &mut interrupt {
+        Some(interrupt) => drop(interrupt.recv().await),
+        None => std::future::pending().await,
+    };
+    let mut last = None;
     let (status, interrupted) = loop {
-        let status = backend.status().await?;
+        let status = tokio::select! {
+            status = backend.status() => status?,
+            () = interrupted() => match last {
+                Some(status) => break (status, true),
+                None => return Err(Failure::new(exit::INTERRUPTED, "interrupted").into()),
+            },
+        };
         if let Some(unseen) = context.unseen(&arguments.which)? {
             return Err(Failure::new(exit::UNAVAILABLE, unseen).with("mesh", &status.mesh).into());
         }
@@ -44,10 +57,10 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         if !arguments.watch || context.out.closed() {
             break (status, false);
         }
-        if let Ok(signal) = tokio::time::timeout(EVERY, tokio::signal::ctrl_c()).await {
-            signal.context("cannot wait for Ctrl-C")?;
+        if tokio::time::timeout(EVERY, interrupted()).await.is_ok() {
             break (status, true);
         }
+        last = Some(status);
     };
     context.out.result(&status)?;
     Ok(match (status.is_running(), status.ready) {

@@ -1,7 +1,11 @@
 //! `hopcast verify`: the black-box test of the running mesh. Where its processes can't be seen from here (Docker), the test runs
 //! in a short-lived container where they can (`probe`), and this command shows what it says.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -65,13 +69,6 @@ impl Arguments {
         Options { song: self.song.clone(), seed: self.seed, ..Options::default() }
     }
 
-    /// The checks take a while: said before them. What is in the file stays until they are done.
-    fn junit_can_be_written(&self) -> anyhow::Result<()> {
-        let Some(path) = &self.junit else { return Ok(()) };
-        let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
-        opened.map(drop).map_err(|error| exit::cannot_write(path, &error))
-    }
-
     fn which(&self) -> Which {
         let backend = self.backend.and_then(|at| match at {
             At::Local => Some(Kind::Local),
@@ -83,29 +80,64 @@ impl Arguments {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<u8> {
-    let report = if let (Some(addresses), Some(secret)) = (&arguments.addresses, &arguments.secret) {
+    let (report, junit) = if let (Some(addresses), Some(secret)) = (&arguments.addresses, &arguments.secret) {
         let plan = context.plan()?;
         let target = hosts_target(plan, addresses, secret)?;
-        arguments.junit_can_be_written()?;
+        let junit = Junit::open(arguments.junit.as_deref())?;
         let progress = Progress::new();
         let tell = |step: hopcast_verify::Progress| progress.step(step.check, step.done, step.total);
-        hopcast_verify::run(&target, &arguments.options(), &tell).await?
+        (hopcast_verify::run(&target, &arguments.options(), &tell).await?, junit)
     } else {
         let which = arguments.which();
         let running = context.must_run(&which).await?;
-        arguments.junit_can_be_written()?;
+        let junit = Junit::open(arguments.junit.as_deref())?;
         context.note_changes(&which, &running.plan);
         let status = running.backend.status().await?;
         let order = Order { target: target(&running, &status), options: arguments.options() };
         let backend = &*running.backend;
-        until_signal(backend, verify(backend, &order)).await?
+        (until_signal(backend, verify(backend, &order)).await?, junit)
     };
-    if let Some(path) = &arguments.junit {
-        std::fs::write(path, report.junit()).map_err(|error| exit::cannot_write(path, &error))?;
+    if let Some(junit) = junit {
+        junit.write(&report.junit())?;
     }
     context.out.line(&report);
     context.out.result(&report)?;
     Ok(Report::exit_code(&report))
+}
+
+/// The file of the report: opened before the checks, which take a while. What is in it stays until they are done; a new one goes
+/// where they are not.
+struct Junit<'a> {
+    path: &'a Path,
+    file: File,
+    unwritten: bool,
+}
+
+impl<'a> Junit<'a> {
+    fn open(path: Option<&'a Path>) -> anyhow::Result<Option<Self>> {
+        let Some(path) = path else { return Ok(None) };
+        let unwritten = !path.exists();
+        let opened = File::options().write(true).create(true).truncate(false).open(path);
+        let file = opened.map_err(|error| exit::cannot_write(path, &error))?;
+        Ok(Some(Self { path, file, unwritten }))
+    }
+
+    fn write(mut self, text: &str) -> anyhow::Result<()> {
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| {
+            // A pipe or device has no length.
+            if self.file.metadata()?.is_file() { self.file.set_len(text.len() as u64) } else { Ok(()) }
+        });
+        self.unwritten &= written.is_err();
+        written.map_err(|error| exit::cannot_write(self.path, &error))
+    }
+}
+
+impl Drop for Junit<'_> {
+    fn drop(&mut self) {
+        if self.unwritten {
+            let _ = std::fs::remove_file(self.path);
+        }
+    }
 }
 
 /// Runs the checks here, or has them run where they can see the mesh.

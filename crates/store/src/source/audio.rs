@@ -95,7 +95,7 @@ async fn encode_with(
         .await
         .map_err(hangs)?
         .map_err(|source| SourceError::Ffmpeg { file: path.into(), detail: source.to_string() })?;
-    let warnings = judge(path, status, encoded, &words)?;
+    let warnings = judge(path, status, encoded, &words.replace(&*file.to_string_lossy(), ""))?;
     if !RENDITIONS.iter().all(|(name, _)| scratch.path().join(name).join("index.m3u8").exists()) {
         return Err(SourceError::NotAudio { file: path.into(), detail: "no sound in it".into() });
     }
@@ -211,9 +211,10 @@ fn declared(words: &str) -> Option<f64> {
 fn judge(path: &Path, status: ExitStatus, encoded: f64, words: &str) -> Result<Vec<String>, SourceError> {
     let file = PathBuf::from(path);
     let lines: Vec<(&str, &str)> = words.lines().filter_map(line).collect();
-    let says = |needles: &[&str]| {
-        lines.iter().map(|(_, text)| *text).find(|text| needles.iter().any(|needle| text.contains(needle)))
-    };
+    // What it only informs of has the file's own words in it: its name, its tags.
+    let complaints = || lines.iter().filter(|(level, _)| *level != "info").map(|(_, text)| *text);
+    let says =
+        |needles: &[&str]| complaints().find(|text| needles.iter().any(|needle| text.contains(needle)));
     if says(&["not on whitelist"]).is_some() {
         let detail = "it is a list of other files or addresses, which are not followed".into();
         return Err(SourceError::NotAudio { file, detail });
@@ -271,6 +272,17 @@ mod tests {
         assert_eq!(line("[mp3 @ 0x55] [error] Header missing"), Some(("error", "Header missing")));
         assert_eq!(line("[info]   Duration: 1"), Some(("info", "Duration: 1")));
         assert_eq!(line("    Last message repeated 2 times"), None);
+    }
+
+    #[test]
+    fn what_ffmpeg_only_informs_of_is_no_complaint() {
+        use std::os::unix::process::ExitStatusExt as _;
+        let words = "[info] Input #0, wav, from 'file:/home/me/partial file/a.wav':\n\
+            [info]     title           : matches no streams: End of file\n";
+        let judged = |words| judge(Path::new("a.wav"), ExitStatus::from_raw(0), 3.0, words);
+        assert_eq!(judged(words).unwrap(), [] as [String; 0]);
+        let cut = "[error] [mov,mp4 @ 0x1] stream 0, offset 0x30: partial file\n";
+        assert!(matches!(judged(cut), Err(SourceError::Damaged { .. })));
     }
 
     #[tokio::test(start_paused = true)]

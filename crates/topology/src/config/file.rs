@@ -174,7 +174,7 @@ tables! {
     /// The mesh as processes on this machine.
     struct Local {
         /// Peer i listens on, and dials from, the first address + i. The databases sit at the top: the origin on the
-        /// last address but one, the edges below it. Inside 127.0.0.0/8.
+        /// last address but one, the edges below it. Inside 127.0.0.0/8, without 127.0.0.1.
         network: At<Net> = "127.77.0.0/16",
         /// The door: `/p/<peer>/hls/...` reaches any peer as a player would. In a container it has the same port, so
         /// this is not the port of `listen` of `[signalling]`.

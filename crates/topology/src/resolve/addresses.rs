@@ -67,6 +67,14 @@ fn local_network(at: &At<Net>, edges: u64, context: &Context, to: &mut Reader) {
         let help = "write a network of 127.0.0.0/8, such as \"127.77.0.0/16\": only there every address is this machine's";
         to.report(Problem::error("bad-network", at.span, message).help(help));
     }
+    // Whoever has no address of its own, a player or the door, comes from there: it would be taken for a peer.
+    if net.contains(&Ipv4Addr::LOCALHOST) {
+        let message = format!("{net} has 127.0.0.1 in it, from where players and the door come");
+        to.report(
+            Problem::error("bad-network", at.span, message)
+                .help("write another network of 127.0.0.0/8, such as \"127.77.0.0/16\""),
+        );
+    }
     // The network's own address, the peers, the databases, the broadcast address.
     let needed = u64::from(context.numbering.count) + edges + 3;
     too_small(at, net, needed, &format!("{} and {} databases", context.peers(), edges + 1), to);

@@ -119,9 +119,14 @@ fn sample(mut blobs: Vec<(String, Sha256, u32)>, seed: u64) -> Vec<(String, Sha2
 }
 
 async fn one(session: &Session, sha256: &Sha256, length: u32) -> Result<(), String> {
-    let rows = database::query(session, "SELECT hopcast.blob($1)", &[&&sha256.0[..]]).await?;
-    let bytes: Option<Vec<u8>> = rows.first().ok_or("no row")?.get(0);
+    let text = "SELECT hopcast.blob($1), hopcast.holds($1)";
+    let rows = database::query(session, text, &[&&sha256.0[..]]).await?;
+    let row = rows.first().ok_or("no row")?;
+    let bytes: Option<Vec<u8>> = row.get(0);
     let bytes = bytes.ok_or("neither it nor the origin has the bytes")?;
+    if !row.get::<_, bool>(1) {
+        return Err("only the origin has the bytes: this edge has not copied them".to_owned());
+    }
     if bytes.len() as u64 != u64::from(length) {
         return Err(format!("{} bytes are stored, the manifest says {length}", bytes.len()));
     }
