@@ -96,13 +96,15 @@ pub(crate) fn code(error: &anyhow::Error) -> u8 {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.code;
     }
-    if let Some(NoFfmpeg { .. }) = error.downcast_ref() {
-        return UNAVAILABLE;
-    }
     match error.downcast_ref() {
+        _ if matches!(error.downcast_ref(), Some(NoFfmpeg { .. })) => UNAVAILABLE,
         Some(NoInput { .. }) => NO_INPUT,
-        Some(Missing(_) | NoEngine { .. } | NotRunning(_)) => UNAVAILABLE,
-        Some(Store(hopcast_store::Error::Source(NoFfmpeg { .. }))) => UNAVAILABLE,
+        Some(
+            Missing(_)
+            | NoEngine { .. }
+            | NotRunning(_)
+            | Store(hopcast_store::Error::Source(NoFfmpeg { .. })),
+        ) => UNAVAILABLE,
         Some(Unknown(_)) => USAGE,
         _ => FAILED,
     }
