@@ -357,6 +357,16 @@ async fn an_audio_file_is_encoded_to_three_renditions() {
 }
 
 #[tokio::test]
+async fn a_sound_of_less_than_half_a_second_is_a_song_too() {
+    let folder = Scratch::new();
+    ffmpeg(&folder, "-t 0.1 -y click.wav");
+    let song = encode(&folder.0.path().join("click.wav")).await.unwrap();
+    for rendition in song.renditions() {
+        assert_eq!((rendition.segments.len(), rendition.target_duration), (1, 1), "{rendition:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_audio_is_refused() {
     let folder = Scratch::new();
     ffmpeg(&folder, "-f lavfi -i testsrc=size=64x64:rate=5:duration=2 -map 1:v silent.mp4");

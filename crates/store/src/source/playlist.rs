@@ -122,8 +122,8 @@ fn scan(text: &str) -> Result<(Lines, String), (usize, String)> {
             }
             "#EXT-X-MEDIA" => lines.alternatives.push(line),
             "#EXT-X-TARGETDURATION" => {
-                if !value.parse::<u64>().is_ok_and(|seconds| (1..=3600).contains(&seconds)) {
-                    return Err((line, format!("`{value}` is not a target duration of 1 to 3600 s")));
+                if !value.parse::<u64>().is_ok_and(|seconds| seconds <= 3600) {
+                    return Err((line, format!("`{value}` is not a target duration of 0 to 3600 s")));
                 }
                 lines.target_duration = Some(line);
             }
@@ -283,7 +283,8 @@ fn media(playlist: &m3u8_rs::MediaPlaylist, lines: &Lines) -> Result<Media, (usi
     // Players must not meet a segment that is longer than announced (RFC 8216 4.3.3.1).
     let longest = lines.durations.iter().copied().max().unwrap_or(0).saturating_add(500_000) / 1_000_000;
     Ok(Media {
-        target_duration: playlist.target_duration.max(longest),
+        // Of a sound of less than half a second it is 0 to the letter; players wait for that long before they ask again.
+        target_duration: playlist.target_duration.max(longest).max(1),
         first_sequence: playlist.media_sequence,
         init,
         segments: playlist.segments.iter().zip(&lines.uris).zip(&lines.durations).map(part).collect(),
