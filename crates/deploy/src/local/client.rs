@@ -34,13 +34,11 @@ pub(super) struct Client<'a> {
 impl<'a> Client<'a> {
     /// `None` where there is no keeper.
     pub(super) async fn connect(state: &'a State) -> Result<Option<Self>, Error> {
+        use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
         match http::connect_unix(&state.dir(), SOCKET).await {
             Ok(_) => Ok(Some(Self { state })),
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
-            {
-                Ok(None)
-            }
+            // Reset: it ended while the connection waited to be accepted.
+            Err(error) if matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset) => Ok(None),
             Err(source) => {
                 Err(Error::File { what: "connect to the keeper at", path: state.dir().join(SOCKET), source })
             }
