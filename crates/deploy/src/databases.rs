@@ -142,15 +142,20 @@ impl Databases {
                     continue;
                 }
             }
+            let mut encoded = 0;
             let encoding = |at| {
                 if let hopcast_store::Progress::Encoding { seconds } = at {
-                    progress.step(Step::Encoded, seconds as u64, 0);
+                    encoded = seconds as u64;
+                    progress.step(Step::Encoded, encoded, 0);
                 }
             };
             let prepared =
                 Prepared::from_path(&song.path, song.name.clone(), plan.limits.max_segment, encoding)
                     .await
                     .map_err(hopcast_store::Error::from)?;
+            if encoded > 0 {
+                progress.step(Step::Encoded, encoded, encoded);
+            }
             let bytes_in_all = prepared.bytes();
             let storing = |at| {
                 if let hopcast_store::Progress::Storing { bytes, .. } = at {

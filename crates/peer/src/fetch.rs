@@ -107,8 +107,9 @@ impl Fetch<'_> {
         let (node, content) = (self.node, &self.wish.content);
         match node.gateway()?.read(node, content).await {
             Ok(Some(bytes)) => {
-                if matches!(content, ContentId::Manifest(_)) {
-                    node.manifests.accept(node, content, &bytes)?;
+                match content {
+                    ContentId::Manifest(_) => drop(node.manifests.accept(node, content, &bytes)?),
+                    ContentId::Blob(sha256) => node.belongs(*sha256, &self.wish.rooms),
                 }
                 Some(self.fetched(bytes, Trail::default(), None))
             }

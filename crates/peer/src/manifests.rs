@@ -1,5 +1,5 @@
-//! The manifests that this peer knows: checked once, kept for 10 s before a gateway is asked again, served from the old
-//! one where none answers.
+//! The manifests that this peer knows: checked once, kept for 10 s before a gateway is asked again (or until somebody misses
+//! something in one), served from the old one where none answers.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
@@ -80,7 +80,10 @@ impl Manifests {
             };
         };
         if !wait {
-            self.asked(song, now);
+            // Where a newer one is wanted, whoever wants it waits for it.
+            if let Some(kept) = self.kept.borrow_mut().get_mut(song) {
+                kept.asked = kept.asked.and(Some(now));
+            }
             let (node, song) = (node.clone(), song.clone());
             node.clone().spawn(async move {
                 let deadline = Instant::now() + REFRESH;
@@ -109,14 +112,12 @@ impl Manifests {
         deadline: Instant,
     ) -> Result<Rc<Manifest>, Failure> {
         let now = Instant::now();
-        let is_due = self.kept.borrow_mut().get_mut(song).is_none_or(|kept| {
-            let due = kept.missed.is_none_or(|at| now.saturating_duration_since(at) >= UNKNOWN);
-            if due {
-                (kept.missed, kept.asked) = (Some(now), None);
-            }
-            due
-        });
-        self.get(node, song, is_due, deadline).await
+        if let Some(kept) = self.kept.borrow_mut().get_mut(song)
+            && kept.missed.is_none_or(|at| now.saturating_duration_since(at) >= UNKNOWN)
+        {
+            (kept.missed, kept.asked) = (Some(now), None);
+        }
+        self.get(node, song, true, deadline).await
     }
 
     fn asked(&self, song: &SongName, now: Instant) {

@@ -220,6 +220,13 @@ impl Node {
         self.active();
     }
 
+    /// A kept blob belongs to a song of these rooms: a gateway keeps what it reads before it knows that.
+    pub(crate) fn belongs(&self, sha256: Sha256, rooms: &[RoomName]) {
+        if self.cache.borrow().contains(&sha256) {
+            self.held.borrow_mut().insert(sha256, rooms.into());
+        }
+    }
+
     /// The blobs that were kept for a room.
     pub(crate) fn held_in(&self, room: &RoomName) -> Vec<Sha256> {
         let held = self.held.borrow();

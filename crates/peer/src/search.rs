@@ -49,6 +49,14 @@ enum Demand {
     Relays,
 }
 
+/// A failure, and how often it came in a row.
+#[derive(Debug, PartialEq)]
+struct Failed {
+    holder: PeerName,
+    by: Option<PeerName>,
+    strikes: u32,
+}
+
 /// What a fetch has learnt.
 #[derive(Debug, Default)]
 pub struct Search {
@@ -59,7 +67,7 @@ pub struct Search {
     suspects: Vec<PeerName>,
     lies: u32,
     demand: Demand,
-    last: Option<(PeerName, u32)>,
+    last: Option<Failed>,
     missing_here: bool,
 }
 
@@ -107,17 +115,16 @@ impl Search {
     }
 
     /// Something on the way failed; `by` is the relay that cannot go on, where that is known. The hop that saw it has mostly
-    /// reported it, so the next way avoids it. Where the way to the same holder fails again, it is to be one around the
-    /// relay, and after that another holder's.
+    /// reported it, so the next way avoids it. Where the same holder fails again, another one is tried; but where the same
+    /// relay said so both times, first a way around it.
     pub fn failed(&mut self, holder: &PeerName, by: Option<&PeerName>) {
-        let strikes = match &self.last {
-            Some((last, strikes)) if last == holder => strikes + 1,
-            _ => 1,
-        };
-        self.last = Some((holder.clone(), strikes));
-        if strikes >= STRIKES {
-            self.last = None;
-            match by.filter(|by| *by != holder && !self.suspects.contains(by)) {
+        let last = self.last.take().filter(|last| last.holder == *holder);
+        let strikes = last.as_ref().map_or(1, |last| last.strikes + 1);
+        if strikes < STRIKES {
+            self.last = Some(Failed { holder: holder.clone(), by: by.cloned(), strikes });
+        } else {
+            let again = last.is_some_and(|last| last.by.as_ref() == by);
+            match by.filter(|by| again && *by != holder && !self.suspects.contains(by)) {
                 Some(relay) => {
                     add(&mut self.suspects, relay);
                     self.demand = Demand::Both;
@@ -238,6 +245,11 @@ mod tests {
         assert_eq!(search.nobody(), Nobody::AskAgain);
         assert_eq!(search.nobody(), Nobody::Later);
         assert_eq!(search.ask(), ask(false, &[], &[]), "everybody gets another chance");
+        // A dead holder: each relay beside it says so of itself.
+        search.failed(&peer(1), Some(&peer(7)));
+        search.failed(&peer(1), Some(&peer(8)));
+        assert_eq!(search.ask(), ask(false, &[1], &[]), "another holder at once");
+        assert_eq!(search.nobody(), Nobody::Later);
         // Of a holder's own word no relay is to blame.
         search.failed(&peer(1), Some(&peer(1)));
         search.failed(&peer(1), Some(&peer(1)));

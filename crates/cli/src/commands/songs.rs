@@ -68,7 +68,8 @@ pub(crate) async fn ingest(context: &Context, arguments: &IngestArguments) -> an
         let path = arguments.path.display();
         let message = match error.kind() {
             io::ErrorKind::NotFound => format!("there is no file or folder {path}"),
-            _ => format!("cannot read {path}: {error}: give a file or a folder"),
+            io::ErrorKind::Other => format!("cannot read {path}: {error}: give a file or a folder"),
+            _ => format!("cannot read {path}: {error}"),
         };
         Failure::new(exit::NO_INPUT, message)
     })?;
@@ -157,8 +158,8 @@ async fn at_origin<T>(
 fn name_of(path: &std::path::Path) -> anyhow::Result<SongName> {
     // `.` and `..` have a name only once they are resolved.
     let whole = path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
-    // As the topology file names songs.
-    let last = whole.file_stem().unwrap_or_default().to_string_lossy();
+    let last = if whole.is_dir() { whole.file_name() } else { whole.file_stem() };
+    let last = last.unwrap_or_default().to_string_lossy();
     SongName::new(&*last).map_err(|error| {
         Failure::new(exit::FAILED, format!("{error}; name the song yourself with --as SONG")).into()
     })

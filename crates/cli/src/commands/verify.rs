@@ -3,7 +3,6 @@
 
 use std::{
     fs::File,
-    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -80,64 +79,46 @@ impl Arguments {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Result<u8> {
-    let (report, junit) = if let (Some(addresses), Some(secret)) = (&arguments.addresses, &arguments.secret) {
+    let junit = arguments.junit.as_deref();
+    let report = if let (Some(addresses), Some(secret)) = (&arguments.addresses, &arguments.secret) {
         let plan = context.plan()?;
         let target = hosts_target(plan, addresses, secret)?;
-        let junit = Junit::open(arguments.junit.as_deref())?;
+        junit.map_or(Ok(()), can_be_written)?;
         let progress = Progress::new();
         let tell = |step: hopcast_verify::Progress| progress.step(step.check, step.done, step.total);
-        (hopcast_verify::run(&target, &arguments.options(), &tell).await?, junit)
+        hopcast_verify::run(&target, &arguments.options(), &tell).await?
     } else {
         let which = arguments.which();
         let running = context.must_run(&which).await?;
-        let junit = Junit::open(arguments.junit.as_deref())?;
+        junit.map_or(Ok(()), can_be_written)?;
         context.note_changes(&which, &running.plan);
         let status = running.backend.status().await?;
         let order = Order { target: target(&running, &status), options: arguments.options() };
         let backend = &*running.backend;
-        (until_signal(backend, verify(backend, &order)).await?, junit)
+        until_signal(backend, verify(backend, &order)).await?
     };
-    if let Some(junit) = junit {
-        junit.write(&report.junit())?;
+    if let Some(path) = junit {
+        std::fs::write(path, report.junit()).map_err(|error| exit::cannot_write(path, &error))?;
     }
     context.out.line(&report);
     context.out.result(&report)?;
     Ok(Report::exit_code(&report))
 }
 
-/// The file of the report: opened before the checks, which take a while. What is in it stays until they are done; a new one goes
-/// where they are not.
-struct Junit<'a> {
-    path: &'a Path,
-    file: File,
-    unwritten: bool,
-}
-
-impl<'a> Junit<'a> {
-    fn open(path: Option<&'a Path>) -> anyhow::Result<Option<Self>> {
-        let Some(path) = path else { return Ok(None) };
-        let unwritten = !path.exists();
-        let opened = File::options().write(true).create(true).truncate(false).open(path);
-        let file = opened.map_err(|error| exit::cannot_write(path, &error))?;
-        Ok(Some(Self { path, file, unwritten }))
-    }
-
-    fn write(mut self, text: &str) -> anyhow::Result<()> {
-        let written = self.file.write_all(text.as_bytes()).and_then(|()| {
-            // A pipe or device has no length.
-            if self.file.metadata()?.is_file() { self.file.set_len(text.len() as u64) } else { Ok(()) }
-        });
-        self.unwritten &= written.is_err();
-        written.map_err(|error| exit::cannot_write(self.path, &error))
-    }
-}
-
-impl Drop for Junit<'_> {
-    fn drop(&mut self) {
-        if self.unwritten {
-            let _ = std::fs::remove_file(self.path);
-        }
-    }
+/// The checks take a while: whether their report can be written is seen before them. Nothing is left of the look; a pipe's reader
+/// would take it for the report's end.
+fn can_be_written(path: &Path) -> anyhow::Result<()> {
+    let options = || {
+        let mut options = File::options();
+        options.append(true);
+        options
+    };
+    let opened = match std::fs::metadata(path) {
+        Ok(seen) if !seen.is_file() && !seen.is_dir() => return Ok(()),
+        Ok(_) => options().open(path).map(drop),
+        Err(_) => options().create_new(true).open(path).and_then(|_| std::fs::remove_file(path)),
+    };
+    opened.map_err(|error| exit::cannot_write(path, &error))
 }
 
 /// Runs the checks here, or has them run where they can see the mesh.
@@ -247,5 +228,25 @@ fn target(running: &Running, status: &Status) -> Target {
         databases,
         memory_cap: plan.limits.memory,
         plan: plan.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_whether_a_report_can_be_written_leaves_nothing_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, old) = (folder.path().join("new.xml"), folder.path().join("old.xml"));
+        std::fs::write(&old, "kept").unwrap();
+        can_be_written(&new).unwrap();
+        can_be_written(&old).unwrap();
+        can_be_written(Path::new("/dev/full")).unwrap();
+        assert!(!new.exists());
+        assert_eq!(std::fs::read_to_string(&old).unwrap(), "kept");
+        for path in [folder.path(), &folder.path().join("no/such/report.xml")] {
+            assert_eq!(exit::code(&can_be_written(path).unwrap_err()), exit::CANNOT_WRITE);
+        }
     }
 }

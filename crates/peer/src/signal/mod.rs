@@ -176,6 +176,7 @@ impl Room {
     /// This peer, or the server, may be another one now: what is refused from here on is soon said again.
     pub(crate) fn forget_refusals(&self) {
         self.refused.set(None);
+        self.introducing.set(false);
     }
 
     /// Closes the connection for good.

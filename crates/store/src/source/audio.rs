@@ -95,7 +95,7 @@ async fn encode_with(
         .await
         .map_err(hangs)?
         .map_err(|source| SourceError::Ffmpeg { file: path.into(), detail: source.to_string() })?;
-    let warnings = judge(path, status, encoded, &words.replace(&*file.to_string_lossy(), ""))?;
+    let warnings = judge(path, &file.to_string_lossy(), status, encoded, &words)?;
     if !RENDITIONS.iter().all(|(name, _)| scratch.path().join(name).join("index.m3u8").exists()) {
         return Err(SourceError::NotAudio { file: path.into(), detail: "no sound in it".into() });
     }
@@ -207,14 +207,24 @@ fn declared(words: &str) -> Option<f64> {
         .try_fold(0.0, |seconds, part| Some(seconds * 60.0 + part.trim().parse::<f64>().ok()?))
 }
 
-/// Turns ffmpeg's end into an error, or into warnings.
-fn judge(path: &Path, status: ExitStatus, encoded: f64, words: &str) -> Result<Vec<String>, SourceError> {
+/// Turns ffmpeg's end into an error, or into warnings. `name`: what ffmpeg calls the file.
+fn judge(
+    path: &Path,
+    name: &str,
+    status: ExitStatus,
+    encoded: f64,
+    words: &str,
+) -> Result<Vec<String>, SourceError> {
     let file = PathBuf::from(path);
     let lines: Vec<(&str, &str)> = words.lines().filter_map(line).collect();
     // What it only informs of has the file's own words in it: its name, its tags.
     let complaints = || lines.iter().filter(|(level, _)| *level != "info").map(|(_, text)| *text);
-    let says =
-        |needles: &[&str]| complaints().find(|text| needles.iter().any(|needle| text.contains(needle)));
+    let says = |needles: &[&str]| {
+        complaints().find(|text| {
+            let text = text.replace(name, "");
+            needles.iter().any(|needle| text.contains(needle))
+        })
+    };
     if says(&["not on whitelist"]).is_some() {
         let detail = "it is a list of other files or addresses, which are not followed".into();
         return Err(SourceError::NotAudio { file, detail });
@@ -279,8 +289,11 @@ mod tests {
         use std::os::unix::process::ExitStatusExt as _;
         let words = "[info] Input #0, wav, from 'file:/home/me/partial file/a.wav':\n\
             [info]     title           : matches no streams: End of file\n";
-        let judged = |words| judge(Path::new("a.wav"), ExitStatus::from_raw(0), 3.0, words);
+        let name = "/home/me/partial file/a.wav";
+        let judged = |words: &str| judge(Path::new("a.wav"), name, ExitStatus::from_raw(0), 3.0, words);
         assert_eq!(judged(words).unwrap(), [] as [String; 0]);
+        let named = format!("[error] {name}: something small\n");
+        assert_eq!(judged(&named).unwrap(), [format!("a.wav: ffmpeg says: {name}: something small")]);
         let cut = "[error] [mov,mp4 @ 0x1] stream 0, offset 0x30: partial file\n";
         assert!(matches!(judged(cut), Err(SourceError::Damaged { .. })));
     }
