@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{DestroyOptions, Destroyed, Error, Progress, State, Step, state::Lock};
 
-/// How long it may take until nothing is left, beside the deadlines of the requests.
+/// How long rounds may go on that leave no less than the ones before.
 const GONE: Duration = Duration::from_secs(20);
 /// How long the engine may take, from the beginning, to know that an empty network is empty.
 const COUNTED: Duration = Duration::from_secs(10);
@@ -44,20 +44,22 @@ pub(super) async fn run(
     let lock = wait_for_up(state).await?;
     let mut done = Destroyed::default();
     let begun = Instant::now();
-    let (deadline, patience) = (begun + GONE, begun + COUNTED);
-    let mut first = true;
+    let patience = begun + COUNTED;
+    let (mut first, mut headway) = (true, Headway::default());
     loop {
         let present = Present::read(engine).await?;
+        headway.look(present.count(state.mesh()));
         let round = Round { engine, state, options, progress, patience };
         let left = round.remove(&present, &mut done).await;
+        let is_over = headway.is_over(Instant::now());
         match left {
             Ok(0) => break,
             // Something new may have come, or something is still on its way out: look again.
             Ok(_) => {}
-            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(error) if is_over => return Err(error),
             Err(error) => tracing::debug!(%error, "trying again"),
         }
-        if Instant::now() > deadline {
+        if is_over {
             return Err(Error::State(format!(
                 "something of mesh {} comes back as it is removed: is another `hopcast up` of it running?",
                 state.mesh()
@@ -80,6 +82,30 @@ pub(super) async fn run(
         done.kept = Some(state.dir());
     }
     Ok(done)
+}
+
+/// Whether rounds of removals get anywhere. A round takes as long as the engine takes for it, so what counts is what the next
+/// look finds: there are as many more rounds as leave less than any before, and those that begin within [`GONE`] of them.
+#[derive(Default)]
+struct Headway {
+    /// The fewest objects that a look has found.
+    fewest: Option<usize>,
+    /// Until when there may be no fewer; counted from the end of the round that follows the look which found them.
+    until: Option<Instant>,
+}
+
+impl Headway {
+    /// A round begins with so many objects of the mesh.
+    fn look(&mut self, there: usize) {
+        if self.fewest.is_none_or(|fewest| there < fewest) {
+            (self.fewest, self.until) = (Some(there), None);
+        }
+    }
+
+    /// A round has ended; true where it was the last one.
+    fn is_over(&mut self, now: Instant) -> bool {
+        now > *self.until.get_or_insert(now + GONE)
+    }
 }
 
 /// An `up` that was just interrupted ends in a moment. Where there is no state directory there is no `up`.
@@ -265,5 +291,32 @@ impl<'a> Emptying<'a> {
 
     fn outcome(&self) -> Outcome {
         std::mem::take(&mut self.lock())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_round_is_no_reason_to_give_up_and_one_without_end_is() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut headway = Headway::default();
+        headway.look(170);
+        assert!(!headway.is_over(at(90)), "the first round took a minute and a half");
+        headway.look(3);
+        assert!(!headway.is_over(at(150)), "the next one removed most of the rest");
+        headway.look(0);
+        assert!(!headway.is_over(at(151)));
+
+        // Another `up` makes what is removed.
+        let mut headway = Headway::default();
+        for seconds in [1, 11, 21] {
+            headway.look(5);
+            assert!(!headway.is_over(at(seconds)), "{seconds} s");
+        }
+        headway.look(6);
+        assert!(headway.is_over(at(22)));
     }
 }

@@ -192,9 +192,17 @@ impl Present {
 
     /// Something of this mesh is there.
     pub fn has(&self, mesh: &MeshName) -> bool {
+        self.count(mesh) > 0
+    }
+
+    /// How many objects of this mesh are there.
+    pub fn count(&self, mesh: &MeshName) -> usize {
         let labels = self.containers.iter().map(|container| &container.label);
         let labels = labels.chain(self.networks.iter().map(|network| &network.label));
-        labels.chain(self.volumes.iter().map(|volume| &volume.label)).any(|label| label.is_of(mesh))
+        labels
+            .chain(self.volumes.iter().map(|volume| &volume.label))
+            .filter(|label| label.is_of(mesh))
+            .count()
     }
 }
 
