@@ -118,10 +118,18 @@ pub(super) async fn run(
     let data = async {
         let access = docker.open_to(plan, &secret).await?;
         let fill = async {
-            job.passwords(plan, &access.origin.password, &diff).await?;
+            let password = &access.origin.password;
+            job.passwords(plan, password, job.kept(&diff)).await?;
             // The entry point of a new cluster makes it first, which takes its time on a busy machine.
-            let mut databases =
-                databases::set_up(plan, &access, plan.origin.docker.address, NEW_CLUSTER).await?;
+            let set_up = || databases::set_up(plan, &access, plan.origin.docker.address, NEW_CLUSTER);
+            let mut databases = match set_up().await {
+                // An earlier `up` was killed after it had made their containers and before it had set this password.
+                Err(error) if password::is_refused(&error) => {
+                    job.passwords(plan, password, job.databases()).await?;
+                    set_up().await?
+                }
+                databases => databases?,
+            };
             let songs = databases.ingest(plan, &access.secret, progress).await?;
             databases.replicate(plan, progress).await?;
             Ok::<_, Error>(songs)
@@ -294,19 +302,29 @@ impl Job<'_> {
         nodes::each(ids, start, |done| self.progress.step(step, done, total)).await
     }
 
-    /// A database that was made anew over data that were there may want another password.
-    async fn passwords(&self, plan: &Plan, password: &str, diff: &Diff) -> Result<(), Error> {
+    /// The databases.
+    fn databases(&self) -> Vec<String> {
+        let databases = self.wanted.nodes.iter().filter(|node| node.role == Role::Database);
+        databases.map(|node| node.name.clone()).collect()
+    }
+
+    /// The databases that were made anew over data that were there: those may want another password.
+    fn kept(&self, diff: &Diff) -> Vec<String> {
         let kept = diff.create.iter().map(|&at| &self.wanted.nodes[at]).filter(|node| {
             let volume = node.container.volume.as_ref();
             let new = |name: &str| diff.create_volumes.iter().any(|&at| self.wanted.volumes[at].name == name);
             volume.is_some_and(|(name, _)| !new(name))
         });
+        kept.map(|node| node.name.clone()).collect()
+    }
+
+    /// Sets the password of these databases.
+    async fn passwords(&self, plan: &Plan, password: &str, databases: Vec<String>) -> Result<(), Error> {
         let postgres = &plan.postgres;
         let reset = |name: String| async move {
             password::reset(self.engine, &name, &postgres.user, password, postgres.port, NEW_CLUSTER).await
         };
-        let kept: Vec<String> = kept.map(|node| node.name.clone()).collect();
-        nodes::each(kept, reset, |_| ()).await
+        nodes::each(databases, reset, |_| ()).await
     }
 
     /// Running nodes that reread their files, and paused ones that go on.

@@ -22,6 +22,11 @@ const NO_CONNECTION: i64 = 2;
 /// can be seen with its command line, so what it does comes over its standard input.
 const PSQL: [&str; 7] = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres"];
 
+/// The password was wrong (SQLSTATE `invalid_password`).
+pub(super) fn is_refused(error: &Error) -> bool {
+    matches!(error, Error::Store(error) if error.sqlstate() == Some("28P01"))
+}
+
 /// What psql reads. The server gets the verifier alone, so neither it nor its log ever has the password.
 fn input(user: &str, password: &str) -> String {
     let verifier = postgres_protocol::password::scram_sha_256(password.as_bytes());
@@ -85,7 +90,42 @@ pub(super) async fn reset(
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use hopcast_protocol::{DatabaseAccess, DatabaseName};
+    use hopcast_store::Admin;
+
     use super::*;
+
+    /// What a server says whose first answer is this error.
+    async fn refusal(code: &str) -> Error {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let access = DatabaseAccess {
+            name: DatabaseName::new("edge-db-a").unwrap(),
+            host: "127.0.0.1".into(),
+            port: server.local_addr().unwrap().port(),
+            database: "media".into(),
+            user: "media".into(),
+            password: "wrong".into(),
+        };
+        let fields = format!("SFATAL\0C{code}\0Mno\0\0");
+        let answering = std::thread::spawn(move || {
+            let (mut client, _) = server.accept().unwrap();
+            let _ = client.read(&mut [0; 1024]).unwrap();
+            let length = (fields.len() as u32 + 4).to_be_bytes();
+            client.write_all(&[b"E", &length[..], fields.as_bytes()].concat()).unwrap();
+        });
+        let refused = Admin::ensure_database(&access, Duration::ZERO).await.unwrap_err();
+        answering.join().unwrap();
+        refused.into()
+    }
+
+    #[tokio::test]
+    async fn a_wrong_password_is_told_from_other_refusals() {
+        let (wrong, unlisted) = (refusal("28P01").await, refusal("28000").await);
+        assert!(is_refused(&wrong), "{wrong}");
+        assert!(!is_refused(&unlisted), "{unlisted}");
+    }
 
     #[test]
     fn the_server_gets_a_verifier_of_the_password_and_never_itself() {
