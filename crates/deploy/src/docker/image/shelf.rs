@@ -13,7 +13,8 @@ use bollard::{
     errors::Error as Bollard,
     models::ImageSummary,
     query_parameters::{
-        CreateImageOptionsBuilder, ImportImageOptionsBuilder, ListImagesOptions, RemoveImageOptionsBuilder,
+        CreateImageOptions, CreateImageOptionsBuilder, ImportImageOptionsBuilder, ListImagesOptions,
+        RemoveImageOptionsBuilder,
     },
 };
 use bytes::Bytes;
@@ -176,7 +177,7 @@ impl Shelf {
 
 /// Fetches an image from its registry; why not, where that fails.
 pub(crate) async fn pull(engine: &Engine, name: &str) -> Result<(), String> {
-    let options = CreateImageOptionsBuilder::default().from_image(name).build();
+    let options = wanted(name);
     let answer = engine.stream().with_timeout(REACH).create_image(Some(options), None, None);
     each(answer, STALL, |info| {
         if let Some(error) = info.error_detail.and_then(|detail| detail.message) {
@@ -188,6 +189,11 @@ pub(crate) async fn pull(engine: &Engine, name: &str) -> Result<(), String> {
         Ok(())
     })
     .await
+}
+
+/// One image: of a name without a tag the engine would fetch every tag.
+fn wanted(name: &str) -> CreateImageOptions {
+    CreateImageOptionsBuilder::default().from_image(&super::archive::tagged(name)).build()
 }
 
 /// Reads a stream to its end, within [`WHOLE`] and with no pause longer than `pause`.
@@ -270,5 +276,19 @@ impl Write for Pieces {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_pulled_is_one_image() {
+        let asked = |name| wanted(name).from_image.unwrap();
+        assert_eq!(asked("postgres"), "postgres:latest");
+        assert_eq!(asked("postgres:17-alpine"), "postgres:17-alpine");
+        let digest = "postgres@sha256:0123456789abcdef";
+        assert_eq!(asked(digest), digest);
     }
 }
