@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
     process::{Child, Command, Stdio},
 };
 
@@ -100,6 +101,53 @@ async fn with_up_in_the_middle_of_its_start() {
     }
     mesh.up(&topology.plan()).await;
     assert!(mesh.status().await.ready);
+}
+
+#[tokio::test]
+async fn with_up_while_a_song_is_encoded() {
+    let root = state_root();
+    // An ffmpeg that says it is at work, and does not end.
+    let bin = root.path().join("bin");
+    let begun = root.path().join("begun");
+    std::fs::create_dir(&bin).unwrap();
+    let text =
+        format!("#!/bin/sh\n: > '{}'\nwhile sleep 1; do echo out_time_us=1000000; done\n", begun.display());
+    std::fs::write(bin.join("ffmpeg"), text).unwrap();
+    std::fs::set_permissions(bin.join("ffmpeg"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let song = root.path().join("song.wav");
+    std::fs::write(&song, "sound").unwrap();
+    let topology = Topology { peers: 2, ..Topology::new("encodes", 19) };
+    let text = format!(
+        "{}[[songs]]\npath = \"{}\"\nname = \"other\"\nrooms = [\"*\"]\n",
+        topology.text(),
+        song.display()
+    );
+    let file = root.path().join("topology.toml");
+    std::fs::write(&file, text).unwrap();
+    let mesh = Mesh::new(root.path(), "encodes");
+    let mut child = Command::new(programs_dir().join("hopcast"))
+        .args(["up", "--file"])
+        .arg(file)
+        .env("HOPCAST_STATE", root.path())
+        .env("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let end = std::time::Instant::now() + common::PATIENCE;
+    while !begun.exists() {
+        assert!(
+            std::time::Instant::now() < end && child.try_wait().unwrap().is_none(),
+            "no ffmpeg was started\n{}",
+            mesh.logs()
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    // From here on it waits for the song alone.
+    mesh.until("connected", |status| status.rooms.iter().any(|room| room.connected.len() == 2)).await;
+    mesh.local.destroy(DestroyOptions::default(), &Quiet).await.unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "an `up` without a keeper has failed");
+    assert_eq!(processes(&mesh.dir()), []);
 }
 
 #[tokio::test]

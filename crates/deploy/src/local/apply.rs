@@ -8,18 +8,20 @@ use tokio::sync::Notify;
 
 use super::{Local, client::Client, clusters, destroy::end_orphans, launch, preflight, settled};
 use crate::{
-    Applied, Changes, Error, NodeState, Progress, State, Step, databases,
+    Applied, Changes, Error, NodeRole, NodeState, NodeStatus, Progress, State, Step, databases,
     postgres::Postgres,
     programs::{self, Programs},
     ready,
     render::{self, Loopback},
-    wire::Desired,
+    wire::{Desired, Report},
 };
 
 /// How long the end of what was started may take.
 const WIND_UP: Duration = Duration::from_secs(20);
 /// How long a database that has just started may refuse.
 const CONNECT: Duration = Duration::from_secs(30);
+/// Between two looks at whether the keeper is still there.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The programs' copies that the mesh's user may execute.
 struct Staged {
@@ -122,9 +124,33 @@ async fn make_so(
         }
     };
     let ready = ready::wait(plan, plan.signalling.local, progress, || dead(&client));
-    let (songs, ()) = tokio::try_join!(songs, ready)?;
+    // To encode a song may take long, and looks neither at the keeper nor at a database.
+    let (songs, ()) = tokio::select! {
+        both = async { tokio::try_join!(songs, ready) } => both?,
+        gone = end(&client) => return Err(gone),
+    };
     changes.songs = songs;
     Ok(changes)
+}
+
+/// Returns when the keeper has ended, or a database. A keeper that only does not answer may yet do so.
+async fn end(client: &Client<'_>) -> Error {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        match client.unless_gone(client.report().await).await {
+            Ok(Some(report)) => {
+                if let Err(dead) = alive(&report, |node| node.role == NodeRole::Database) {
+                    return dead;
+                }
+            }
+            Ok(None) => {
+                return Error::Keeper(
+                    "the keeper has ended meanwhile; `hopcast logs keeper` may say why".into(),
+                );
+            }
+            Err(error) => tracing::debug!(%error, "the keeper does not answer"),
+        }
+    }
 }
 
 /// Hears when the databases are up.
@@ -148,8 +174,13 @@ impl Progress for UntilDatabases<'_> {
 
 /// An error that names the nodes that have ended meanwhile.
 async fn dead(client: &Client<'_>) -> Result<(), Error> {
-    let report = client.report().await?;
-    let dead: Vec<_> = report.nodes.iter().filter(|node| node.state == NodeState::Dead).collect();
+    alive(&client.report().await?, |_| true)
+}
+
+/// The same of these nodes of a report.
+fn alive(report: &Report, of: impl Fn(&NodeStatus) -> bool) -> Result<(), Error> {
+    let is_dead = |node: &&NodeStatus| node.state == NodeState::Dead && of(node);
+    let dead: Vec<_> = report.nodes.iter().filter(is_dead).collect();
     let Some(first) = dead.first() else { return Ok(()) };
     let more =
         if dead.len() > 1 { format!(", and {} more nodes are dead", dead.len() - 1) } else { String::new() };
@@ -193,9 +224,9 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Staged programs that must stay: a keeper that was there before runs an older one, perhaps.
-fn in_use(staged: &Staged, running: &[crate::NodeStatus], state: &State) -> Vec<PathBuf> {
+fn in_use(staged: &Staged, running: &[NodeStatus], state: &State) -> Vec<PathBuf> {
     let mut used = vec![staged.hopcast.clone(), staged.peer.clone(), staged.signalling.clone()];
-    let keeper = running.iter().find(|node| node.role == crate::NodeRole::Keeper).and_then(|node| node.pid);
+    let keeper = running.iter().find(|node| node.role == NodeRole::Keeper).and_then(|node| node.pid);
     let exe = keeper.and_then(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok());
     used.extend(exe.filter(|path| path.starts_with(state.dir())));
     used
