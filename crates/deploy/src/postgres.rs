@@ -45,6 +45,11 @@ impl Postgres {
     /// Finds it. `data` are the clusters that exist already: their version decides where several are installed.
     pub fn find(cache: &Path, data: &[PathBuf]) -> Result<Self, Error> {
         let wanted = data.iter().find_map(|dir| data_version(dir));
+        check(Self::pick(cache, wanted)?, wanted)
+    }
+
+    /// The one of this major version, else the first, where none is of that.
+    pub(crate) fn pick(cache: &Path, wanted: Option<u32>) -> Result<Self, Error> {
         if let Some(bin) = env::var_os("HOPCAST_POSTGRES").filter(|dir| !dir.is_empty()).map(PathBuf::from) {
             let major = version(&bin).ok_or_else(|| {
                 Error::Missing(format!(
@@ -52,7 +57,7 @@ impl Postgres {
                     bin.display()
                 ))
             })?;
-            return check(Self::Installed { bin, major }, wanted);
+            return check(Self::Installed { bin, major }, None);
         }
         let mut first = None;
         for (bin, named) in candidates(cache) {
@@ -68,7 +73,7 @@ impl Postgres {
             first.get_or_insert(found);
         }
         if let Some(found) = first {
-            return check(found, wanted);
+            return Ok(found);
         }
         if env::var_os("HOPCAST_POSTGRES_DOWNLOAD").is_some_and(|value| value == "1") {
             return Ok(Self::Download);

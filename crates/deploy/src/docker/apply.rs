@@ -79,7 +79,8 @@ pub(super) async fn run(
             Some(secret) => (secret, false),
             None => (MeshSecret([0; 32]), true),
         };
-        let images = image::find_from(engine, plan, docker.programs()).await?;
+        let data = image::data::of(engine, &present, &plan.mesh).await?;
+        let images = image::find_for(engine, plan, docker.programs(), &data).await?;
         let wanted = look(&secret, &images)?;
         let diff = diff::diff(&wanted, &present, &files.stale(&wanted), &options.only);
         return Ok(Applied {
@@ -92,7 +93,8 @@ pub(super) async fn run(
     let ((), _lock) = state.lock_made(|| files.prepare(state))?;
     let mut present = look_around(engine, &plan.mesh, check).await?;
     let (secret, new_secret) = state.create_secret()?;
-    let images = image::ensure_from(engine, plan, docker.programs(), progress).await?;
+    let data = image::data::of(engine, &present, &plan.mesh).await?;
+    let images = image::ensure_for(engine, plan, docker.programs(), &data, progress).await?;
     if images.all().iter().any(|image| image.origin != Origin::Present) {
         // That took its time: others may have come meanwhile.
         present = look_around(engine, &plan.mesh, check).await?;

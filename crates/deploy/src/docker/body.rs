@@ -97,7 +97,7 @@ fn host(
             // The engine makes a volume that is not there: also where a `down` removed it in front of a request that a killed
             // `up` had under way. It is ours all the same.
             volume_options: Some(MountVolumeOptions {
-                labels: Some(labels::of(mesh, Role::Volume, &node.name)),
+                labels: Some(labels::of_volume(mesh, &node.name, container.major)),
                 ..MountVolumeOptions::default()
             }),
             ..Mount::default()
@@ -178,7 +178,7 @@ pub fn volume(mesh: &MeshName, volume: &Volume) -> VolumeCreateRequest {
     VolumeCreateRequest {
         name: Some(volume.name.clone()),
         driver: Some("local".to_owned()),
-        labels: Some(labels::of(mesh, Role::Volume, &volume.node)),
+        labels: Some(labels::of_volume(mesh, &volume.node, volume.major)),
         ..VolumeCreateRequest::default()
     }
 }

@@ -241,6 +241,7 @@ mod tests {
                     status: "Up".into(),
                     networks: node.container.networks.iter().map(|(name, _)| name.clone()).collect(),
                     published: Vec::new(),
+                    image: String::new(),
                 })
                 .collect(),
             networks: wanted
@@ -259,6 +260,7 @@ mod tests {
                 .map(|volume| present::Volume {
                     name: volume.name.clone(),
                     label: label(Role::Volume, &volume.node, ""),
+                    major: None,
                 })
                 .collect(),
         }

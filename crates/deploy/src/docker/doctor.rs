@@ -17,7 +17,7 @@ use super::{
 };
 pub use memory::Memory;
 
-use crate::{Error, Finding, error::Doing as _};
+use crate::{Error, Finding, error::Doing as _, programs::Programs};
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,8 +70,9 @@ async fn of_plan(
     let there = present.has(&plan.mesh);
     let shape = wanted::wanted(plan, &MeshSecret([0; 32]), "", &apply::names_alone(plan));
     let memory = memory::predict(plan, &facts.driver);
+    let data = image::data::of(engine, &present, &plan.mesh).await?;
     let mut findings = vec![
-        images(image::find(engine, plan).await, plan),
+        images(image::find_for(engine, plan, Programs::find(), &data).await, plan),
         Finding::of("names", checks::names(&shape, &present), |()| {
             format!(
                 "those of {} containers and {} networks are free",

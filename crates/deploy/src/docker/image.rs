@@ -8,6 +8,7 @@
 //! taken as it is. An image without either is not ours, and never touched.
 
 mod archive;
+pub(crate) mod data;
 mod elf;
 mod postgres;
 mod programs;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     archive::{Archive, Recipe},
+    data::Data,
     shelf::{Found, Shelf},
 };
 use super::{engine::Engine, labels};
@@ -136,21 +138,35 @@ pub async fn ensure_from(
     programs: Result<Programs, Error>,
     progress: &dyn Progress,
 ) -> Result<Images, Error> {
-    Maker { engine, shelf: Shelf::read(engine).await?, progress: Some(progress) }.images(plan, programs).await
+    ensure_for(engine, plan, programs, &[], progress).await
+}
+
+/// As [`ensure_from`], with a databases' image that reads these data.
+pub(crate) async fn ensure_for(
+    engine: &Engine,
+    plan: &Plan,
+    programs: Result<Programs, Error>,
+    data: &[Data],
+    progress: &dyn Progress,
+) -> Result<Images, Error> {
+    let shelf = Shelf::read(engine).await?;
+    Maker { engine, shelf, data, progress: Some(progress) }.images(plan, programs).await
 }
 
 /// The images that [`ensure`] would leave, with those that it would have to make as [`Origin::Missing`]. Changes nothing.
 pub async fn find(engine: &Engine, plan: &Plan) -> Result<Images, Error> {
-    find_from(engine, plan, Programs::find()).await
+    find_for(engine, plan, Programs::find(), &[]).await
 }
 
-/// As [`find`], with these programs.
-pub async fn find_from(
+/// As [`find`], with these programs, and with a databases' image that reads these data.
+pub(crate) async fn find_for(
     engine: &Engine,
     plan: &Plan,
     programs: Result<Programs, Error>,
+    data: &[Data],
 ) -> Result<Images, Error> {
-    Maker { engine, shelf: Shelf::read(engine).await?, progress: None }.images(plan, programs).await
+    let shelf = Shelf::read(engine).await?;
+    Maker { engine, shelf, data, progress: None }.images(plan, programs).await
 }
 
 /// Writes the plan's images to a file that `docker load` and [`load`] take; the names in it. They must be there
@@ -187,6 +203,8 @@ struct Maker<'a> {
     engine: &'a Engine,
     /// What was there at the beginning.
     shelf: Shelf,
+    /// What the databases' image has to read.
+    data: &'a [Data],
     /// `None`: only looks.
     progress: Option<&'a dyn Progress>,
 }
@@ -220,6 +238,7 @@ impl Maker<'_> {
         let (postgres, found) = self.database(&plan.docker.postgres_image).await?;
         let database_major = found.and_then(|found| found.major);
         refuse_old(&postgres.name, database_major)?;
+        data::check(self.data, database_major, &format!("image {}", postgres.name))?;
         self.step(3);
         Ok(Images { peer, signalling, postgres, database_major })
     }
@@ -258,22 +277,32 @@ impl Maker<'_> {
     async fn database(&self, wanted: &str) -> Result<(Image, Option<Found>), Error> {
         let role = ImageRole::Postgres;
         let taken = |name: &str, found: Found, origin| Ok((image(role, name, &found, origin), Some(found)));
+        let mut other = None;
         if self.shelf.find(self.engine, wanted).await?.is_some() {
             // Only a look at it tells its major version.
             if let Some(found) = shelf::find(self.engine, wanted).await? {
-                return taken(wanted, found, Origin::Present);
+                match data::check(self.data, found.major, &format!("image {wanted}")) {
+                    Ok(()) => return taken(wanted, found, Origin::Present),
+                    Err(error) => other = Some(error),
+                }
             }
         }
-        let recipe = blocking(|| {
+        let data = self.data.to_vec();
+        let recipe = blocking(move || {
             // pg-embed's cache does not count: its packages lack modules.
-            let (recipe, major) = postgres::recipe(&Postgres::find(Path::new("/nonexistent"), &[])?)?;
+            let postgres = Postgres::pick(Path::new("/nonexistent"), data.first().map(|data| data.major))?;
+            if let Postgres::Installed { bin, major } = &postgres {
+                data::check(&data, Some(*major), &bin.display().to_string())?;
+            }
+            let (recipe, major) = postgres::recipe(&postgres)?;
             Ok((recipe.content()?, recipe, format!("{OURS}:{major}")))
         })
         .await;
+        let unfit = other.is_some();
+        let recipe = recipe.map_err(|error| other.unwrap_or(error));
         let name = match &recipe {
             Ok((_, _, name)) => Some(name.clone()),
-            // Without a PostgreSQL here: one that was made elsewhere and loaded.
-            Err(_) => self.shelf.named(role.as_str()).map(str::to_owned),
+            Err(_) => self.loaded(),
         };
         let mut present = None;
         if let Some(name) = &name
@@ -286,7 +315,7 @@ impl Maker<'_> {
                 (Ok((content, ..)), Some(made_from)) => content == made_from,
                 _ => true,
             };
-            if current {
+            if current && data::check(self.data, found.major, name).is_ok() {
                 return taken(name, found, Origin::Present);
             }
             present = Some(found);
@@ -294,6 +323,13 @@ impl Maker<'_> {
         if self.progress.is_none() {
             let (content, _, name) = recipe?;
             return Ok((missing(role, &name, content), None));
+        }
+        if unfit {
+            // Its registry would have the same.
+            let (_, recipe, name) = recipe?;
+            self.note(&format!("image {wanted} cannot read the databases' data, which {name} can"));
+            let found = self.make(recipe, &name, present).await?;
+            return taken(&name, found, Origin::Built);
         }
         self.note(&format!("looking for image {wanted} in its registry"));
         let why = match shelf::pull(self.engine, wanted).await {
@@ -309,6 +345,13 @@ impl Maker<'_> {
         self.note(&format!("image {wanted} cannot be pulled ({why})"));
         let found = self.make(recipe, &name, present).await?;
         taken(&name, found, Origin::Built)
+    }
+
+    /// Without a PostgreSQL here: a databases' image that was made elsewhere and loaded.
+    fn loaded(&self) -> Option<String> {
+        let fitting = self.data.first().map(|data| format!("{OURS}:{}", data.major));
+        let fitting = fitting.filter(|name| self.shelf.has(name));
+        fitting.or_else(|| self.shelf.named(ImageRole::Postgres.as_str()).map(str::to_owned))
     }
 
     /// Makes an image, and removes the one that had its name where nobody uses that.

@@ -15,6 +15,8 @@ pub const ROLE: &str = "io.hopcast.role";
 pub const NODE: &str = "io.hopcast.node";
 /// What the object was made from; where it differs from what is wanted, the object is replaced.
 pub const CONFIG: &str = "io.hopcast.config";
+/// On volumes: the major version of PostgreSQL whose data it holds.
+pub const MAJOR: &str = "io.hopcast.postgres";
 /// On images: `peer`, `signalling` or `postgres`.
 pub const IMAGE: &str = "io.hopcast.image";
 /// On images: the SHA-256 of all that the image was made from, in hexadecimal digits.
@@ -67,6 +69,13 @@ pub fn of(mesh: &MeshName, role: Role, node: &str) -> HashMap<String, String> {
     ])
 }
 
+/// The labels of a database's volume.
+pub fn of_volume(mesh: &MeshName, node: &str, major: Option<u32>) -> HashMap<String, String> {
+    let mut labels = of(mesh, Role::Volume, node);
+    labels.extend(major.map(|major| (MAJOR.to_owned(), major.to_string())));
+    labels
+}
+
 /// The filter with which the engine lists a mesh's objects, of every kind.
 pub fn filter(mesh: &MeshName) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![format!("{MESH}={mesh}")])])
@@ -91,5 +100,12 @@ mod tests {
         let labels = of(&mesh, Role::Peer, "peer-1");
         let wanted = format!("{MESH}={}", labels[MESH]);
         assert_eq!(filter(&mesh)["label"], [wanted]);
+    }
+
+    #[test]
+    fn a_volume_says_what_made_its_data_where_that_is_known() {
+        let mesh = MeshName::new("m").unwrap();
+        assert_eq!(of_volume(&mesh, "edge-db-a", Some(15))[MAJOR], "15");
+        assert_eq!(of_volume(&mesh, "edge-db-a", None), of(&mesh, Role::Volume, "edge-db-a"));
     }
 }

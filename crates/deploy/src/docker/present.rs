@@ -13,7 +13,7 @@ use hopcast_protocol::MeshName;
 
 use super::{
     Engine, engine,
-    labels::{CONFIG, MESH, NODE, ROLE, Role},
+    labels::{CONFIG, MAJOR, MESH, NODE, ROLE, Role},
     place::Subnet,
 };
 use crate::Error;
@@ -95,6 +95,8 @@ pub struct Container {
     pub networks: BTreeSet<String>,
     /// What this machine's addresses forward to it.
     pub published: Vec<SocketAddr>,
+    /// The id of its image.
+    pub image: String,
 }
 
 /// A container that is to go.
@@ -141,6 +143,8 @@ pub struct Volume {
     pub name: String,
     /// Its labels.
     pub label: Label,
+    /// The major version of PostgreSQL whose data it holds, as its label says.
+    pub major: Option<u32>,
 }
 
 impl Present {
@@ -180,7 +184,11 @@ impl Present {
             .volumes
             .unwrap_or_default()
             .into_iter()
-            .map(|volume| Volume { label: Label::read(Some(&volume.labels)), name: volume.name })
+            .map(|volume| Volume {
+                label: Label::read(Some(&volume.labels)),
+                major: volume.labels.get(MAJOR).and_then(|major| major.parse().ok()),
+                name: volume.name,
+            })
             .collect();
         Ok(Self { containers, networks, volumes })
     }
@@ -249,6 +257,7 @@ fn container(summary: ContainerSummary) -> Container {
         label: Label::read(summary.labels.as_ref()),
         id: summary.id.unwrap_or_default(),
         name: name.trim_start_matches('/').to_owned(),
+        image: summary.image_id.unwrap_or_default(),
         life: match summary.state {
             Some(State::RUNNING) => Life::Running,
             Some(State::CREATED) => Life::Created,

@@ -74,6 +74,8 @@ pub struct Volume {
     pub name: String,
     /// Whose data it holds.
     pub node: String,
+    /// The major version of PostgreSQL that begins them, where its image says so.
+    pub major: Option<u32>,
 }
 
 /// A container and its files.
@@ -108,6 +110,8 @@ pub struct Container {
     pub ports: Vec<(SocketAddr, u16)>,
     /// A volume and where it is.
     pub volume: Option<(String, &'static str)>,
+    /// See [`Volume::major`]. No part of the digest.
+    pub major: Option<u32>,
     /// In memory.
     pub tmpfs: Vec<(&'static str, &'static str)>,
     /// Hard cap in bytes, without swap.
@@ -137,7 +141,7 @@ pub fn wanted(plan: &Plan, secret: &MeshSecret, password: &str, images: &Images)
         .iter()
         .filter_map(|node| {
             let (name, _) = node.container.volume.clone()?;
-            Some(Volume { name, node: node.name.clone() })
+            Some(Volume { name, node: node.name.clone(), major: node.container.major })
         })
         .collect();
     Wanted { mesh: plan.mesh.clone(), networks, volumes, nodes }
@@ -188,6 +192,7 @@ fn program(image: &Image, memory: u64) -> Container {
         networks: Vec::new(),
         ports: Vec::new(),
         volume: None,
+        major: None,
         tmpfs: Vec::new(),
         memory,
         nano_cpus: 0,
@@ -314,6 +319,7 @@ fn database(
         ],
         networks,
         volume: Some((format!("{}-{name}", plan.mesh), PGDATA)),
+        major: images.database_major,
         tmpfs: vec![
             // Its owner is the image's business; it holds a socket that still asks for a password.
             ("/var/run/postgresql", "rw,noexec,nosuid,nodev,size=1m,mode=1777"),

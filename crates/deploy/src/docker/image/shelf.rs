@@ -168,6 +168,11 @@ impl Shelf {
         }
     }
 
+    /// There is an image under exactly this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|image| image.names.iter().any(|there| there == name))
+    }
+
     /// The name of an image with this role, the greatest where there are several.
     pub(crate) fn named(&self, role: &str) -> Option<&str> {
         let ours = self.0.iter().filter(|image| image.role.as_deref() == Some(role));
