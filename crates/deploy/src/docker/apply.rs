@@ -5,7 +5,7 @@
 //! engine's own lists.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Mutex,
     time::Duration,
 };
@@ -67,7 +67,8 @@ pub(super) async fn run(
 
     // With images that nobody has: what is in the way does not depend on them.
     let shape = look(&MeshSecret([0; 32]), &names_alone(plan))?;
-    chosen(&shape, &options.only)?;
+    let chosen = Chosen(&options.only);
+    chosen.check(&shape)?;
     let check = |present: &Present| {
         checks::names(&shape, present)?;
         checks::subnets(&shape.networks, &plan.mesh, present, &routes)?;
@@ -92,6 +93,17 @@ pub(super) async fn run(
 
     let ((), _lock) = state.lock_made(|| files.prepare(state))?;
     let mut present = look_around(engine, &plan.mesh, check).await?;
+    // Before anything is touched: what cannot be done for some nodes alone.
+    let applied = if chosen.all() { None } else { files.plan()? };
+    if let Some(applied) = &applied {
+        chosen.check_edges(&shape, plan, applied)?;
+    }
+    if !chosen.all() && present.has(&plan.mesh) && state.secret()?.is_none() {
+        return Err(Error::State(format!(
+            "the secret of mesh {} is gone, so every node has to be replaced: run `hopcast up` without --only",
+            plan.mesh
+        )));
+    }
     let (secret, new_secret) = state.create_secret()?;
     let data = image::data::of(engine, &present, &plan.mesh).await?;
     let images = image::ensure_for(engine, plan, docker.programs(), &data, progress).await?;
@@ -107,18 +119,31 @@ pub(super) async fn run(
         ));
     }
     let diff = diff::diff(&wanted, &present, &files.stale(&wanted), &options.only);
-    files.write_plan(plan)?;
+    // Others run as the one that was applied says.
+    if applied.is_none() {
+        files.write_plan(plan)?;
+    }
     let job = Job { engine, files: &files, wanted: &wanted, progress };
     job.sweep_helpers(&present).await?;
     job.make_room(&diff).await?;
     job.servers(&diff).await?;
     let rest = async {
         job.peers(&diff).await?;
+        if !chosen.any(&wanted, |node| node.role != Role::Database) {
+            return Ok(());
+        }
         let server = place::published(plan.signalling.local);
-        ready::wait(plan, server, progress, || job.dead(|_| true)).await
+        ready::wait(&chosen.peers(plan), server, progress, || job.dead(|node| chosen.has(&node.name))).await
     };
+    let is_database = |node: &wanted::Node| node.role == Role::Database && chosen.has(&node.name);
     let data = async {
-        let access = docker.open_to(plan, &secret).await?;
+        if !chosen.any(&wanted, is_database) {
+            return Ok(Vec::new());
+        }
+        let mut access = docker.open_to(plan, &secret).await?;
+        // The edges follow the origin; it does not depend on them.
+        let origin = chosen.has(plan.origin.name.as_str());
+        access.edges.retain(|edge| origin || chosen.has(edge.name.as_str()));
         let fill = async {
             let password = &access.origin.password;
             job.passwords(plan, password, job.kept(&diff)).await?;
@@ -127,24 +152,27 @@ pub(super) async fn run(
             let mut databases = match set_up().await {
                 // An earlier `up` was killed after it had made their containers and before it had set this password.
                 Err(error) if password::is_refused(&error) => {
-                    job.passwords(plan, password, job.databases()).await?;
+                    job.passwords(plan, password, job.names(is_database)).await?;
                     set_up().await?
                 }
                 databases => databases?,
             };
-            let songs = databases.ingest(plan, &access.secret, progress).await?;
+            let songs =
+                if origin { databases.ingest(plan, &access.secret, progress).await? } else { Vec::new() };
             databases.replicate(plan, progress).await?;
             Ok::<_, Error>(songs)
         };
         let songs = tokio::select! {
             songs = fill => songs,
-            dead = job.death(Role::Database) => Err(dead),
+            dead = job.death(is_database) => Err(dead),
         };
         access.close().await;
         songs
     };
     let (songs, ()) = tokio::try_join!(data, rest)?;
-    files.sweep(&wanted)?;
+    if chosen.all() {
+        files.sweep(&wanted)?;
+    }
     let requests = Some(engine.requests() - sent);
     let changes = Changes { songs, new_secret, ..diff.changes(&wanted) };
     Ok(Applied { changes, session: None, requests })
@@ -189,15 +217,60 @@ pub(super) fn names_alone(plan: &Plan) -> Images {
     }
 }
 
-/// Every node that was asked for is one of the plan's.
-fn chosen(wanted: &Wanted, only: &[String]) -> Result<(), Error> {
-    match only.iter().find(|name| !wanted.nodes.iter().any(|node| node.name == **name)) {
-        Some(unknown) => Err(Error::Unknown(format!(
-            "there is no node {unknown} in mesh {}: --only takes names like {}",
-            wanted.mesh,
-            wanted.nodes.last().map_or("peer-1", |node| &node.name)
-        ))),
-        None => Ok(()),
+/// The nodes that `--only` names, and no others are touched or waited for; every node where it names none.
+#[derive(Clone, Copy)]
+struct Chosen<'a>(&'a [String]);
+
+impl Chosen<'_> {
+    fn all(self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn has(self, name: &str) -> bool {
+        self.all() || self.0.iter().any(|one| one == name)
+    }
+
+    /// One of them is like this.
+    fn any(self, wanted: &Wanted, of: impl Fn(&wanted::Node) -> bool) -> bool {
+        wanted.nodes.iter().any(|node| self.has(&node.name) && of(node))
+    }
+
+    /// Every node that was asked for is one of the plan's.
+    fn check(self, wanted: &Wanted) -> Result<(), Error> {
+        match self.0.iter().find(|name| !wanted.nodes.iter().any(|node| node.name == **name)) {
+            Some(unknown) => Err(Error::Unknown(format!(
+                "there is no node {unknown} in mesh {}: --only takes names like {}",
+                wanted.mesh,
+                wanted.nodes.last().map_or("peer-1", |node| &node.name)
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// The origin's set-up drops what belongs to edges that are not in the plan: where a database is chosen, the plan has the
+    /// edges of the one that was `applied`.
+    fn check_edges(self, wanted: &Wanted, plan: &Plan, applied: &Plan) -> Result<(), Error> {
+        let names = |plan: &Plan| -> BTreeSet<String> {
+            plan.edges.iter().map(|edge| edge.name.to_string()).collect()
+        };
+        let (now, before) = (names(plan), names(applied));
+        match now.symmetric_difference(&before).next() {
+            Some(other) if self.any(wanted, |node| node.role == Role::Database) => {
+                Err(Error::State(format!(
+                    "{other} is either new in the topology file or not there any more, which concerns the other databases, too: run `hopcast up` without --only"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The plan with the chosen peers alone in its rooms.
+    fn peers(self, plan: &Plan) -> Plan {
+        let mut plan = plan.clone();
+        for room in &mut plan.rooms {
+            room.peers.retain(|peer| self.has(peer.as_str()));
+        }
+        plan
     }
 }
 
@@ -304,10 +377,9 @@ impl Job<'_> {
         nodes::each(ids, start, |done| self.progress.step(step, done, total)).await
     }
 
-    /// The databases.
-    fn databases(&self) -> Vec<String> {
-        let databases = self.wanted.nodes.iter().filter(|node| node.role == Role::Database);
-        databases.map(|node| node.name.clone()).collect()
+    /// The names of some nodes.
+    fn names(&self, of: impl Fn(&wanted::Node) -> bool) -> Vec<String> {
+        self.wanted.nodes.iter().filter(|node| of(node)).map(|node| node.name.clone()).collect()
     }
 
     /// The databases that were made anew over data that were there: those may want another password.
@@ -361,11 +433,11 @@ impl Job<'_> {
         }
     }
 
-    /// Returns when a node of this role has ended that should run.
-    async fn death(&self, role: Role) -> Error {
+    /// Returns when one of these nodes has ended.
+    async fn death(&self, of: impl Fn(&wanted::Node) -> bool) -> Error {
         loop {
             tokio::time::sleep(LOOK).await;
-            if let Err(dead) = self.dead(|node| node.role == role).await {
+            if let Err(dead) = self.dead(&of).await {
                 return dead;
             }
         }
@@ -395,5 +467,39 @@ impl Job<'_> {
         };
         let name = first.split([':', ' ']).next().unwrap_or_default();
         Err(Error::State(format!("{first}{more}; see `hopcast logs {name}`")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::plan;
+
+    #[test]
+    fn of_chosen_nodes_only_they_are_waited_for() {
+        let plan = plan();
+        let wanted = wanted::wanted(&plan, &MeshSecret([7; 32]), "password", &names_alone(&plan));
+        let only = ["peer-2".to_owned()];
+        let chosen = Chosen(&only);
+        chosen.check(&wanted).unwrap();
+        let rooms: Vec<_> = chosen.peers(&plan).rooms.into_iter().map(|room| room.peers).collect();
+        assert_eq!(rooms, [[plan.peers[1].name.clone()]]);
+        assert!(!chosen.any(&wanted, |node| node.role == Role::Database));
+        assert_eq!(Chosen(&[]).peers(&plan), plan);
+        let error = Chosen(&["peer-4".to_owned()]).check(&wanted).unwrap_err();
+        assert!(matches!(&error, Error::Unknown(text) if text.contains("peer-4")), "{error}");
+    }
+
+    #[test]
+    fn a_chosen_database_is_refused_where_the_edges_are_others() {
+        let applied = plan();
+        let mut plan = plan();
+        plan.edges.pop();
+        let wanted = wanted::wanted(&plan, &MeshSecret([7; 32]), "password", &names_alone(&plan));
+        let (database, peer) = (["edge-db-a".to_owned()], ["peer-2".to_owned()]);
+        let error = Chosen(&database).check_edges(&wanted, &plan, &applied).unwrap_err().to_string();
+        assert!(error.contains("edge-db-b") && error.contains("without --only"), "{error}");
+        Chosen(&peer).check_edges(&wanted, &plan, &applied).unwrap();
+        Chosen(&database).check_edges(&wanted, &plan, &plan).unwrap();
     }
 }

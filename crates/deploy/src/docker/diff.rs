@@ -74,6 +74,9 @@ pub fn diff(wanted: &Wanted, present: &Present, stale: &HashMap<String, Stale>, 
     let ours: Vec<&present::Container> =
         present.of(mesh).filter(|container| container.label.role != Some(Role::Helper)).collect();
     let chosen = |name: &str| only.is_empty() || only.iter().any(|one| one == name);
+    let of_chosen = |uses: &dyn Fn(&wanted::Container) -> bool| {
+        wanted.nodes.iter().any(|node| chosen(&node.name) && uses(&node.container))
+    };
 
     // Networks first: what is in one that is made anew is made anew, too.
     let mut doomed: HashSet<&str> = HashSet::new();
@@ -90,8 +93,9 @@ pub fn diff(wanted: &Wanted, present: &Present, stale: &HashMap<String, Stale>, 
         }
     }
     for (at, network) in wanted.networks.iter().enumerate() {
-        if doomed.contains(network.name.as_str()) || !ours_networks().any(|there| there.name == network.name)
-        {
+        let missing = doomed.contains(network.name.as_str())
+            || !ours_networks().any(|there| there.name == network.name);
+        if missing && of_chosen(&|uses| uses.networks.iter().any(|(name, _)| *name == network.name)) {
             diff.create_networks.push(at);
         }
     }
@@ -141,7 +145,7 @@ pub fn diff(wanted: &Wanted, present: &Present, stale: &HashMap<String, Stale>, 
 
     let ours_volumes = || present.volumes.iter().filter(|volume| volume.label.is_of(mesh));
     for (at, volume) in wanted.volumes.iter().enumerate() {
-        if !ours_volumes().any(|there| there.name == volume.name) {
+        if !ours_volumes().any(|there| there.name == volume.name) && chosen(&volume.node) {
             diff.create_volumes.push(at);
         }
     }
@@ -367,6 +371,12 @@ mod tests {
         assert_eq!(found.replaced.iter().collect::<Vec<_>>(), ["peer-2"]);
         assert_eq!(found.create.len(), 1);
         assert_eq!(found.remove.len(), 1);
+        // What it needs is made with it, and nothing that only others need.
+        let found = diff(&wanted, &Present::default(), &HashMap::new(), &["edge-db-a".to_owned()]);
+        let networks: Vec<_> =
+            found.create_networks.iter().map(|&at| wanted.networks[at].name.as_str()).collect();
+        assert_eq!(networks, ["origin-net", "edge-a-net"]);
+        assert_eq!(found.create_volumes.len(), 1);
     }
 
     #[test]
