@@ -76,7 +76,9 @@ pub(super) async fn run(
     // Without a lock there was no directory: one that is there now is that of a later `up`.
     let Some(lock) = lock else { return Ok(done) };
     Files::new(state).remove()?;
-    if options.purge && !Lock::is_held(&state.dir().join("lock"))? {
+    // A local mesh of that name has the same secret, and its data need it also where it does not run.
+    let is_local = state.dir().join("pg").exists() || Lock::is_held(&state.dir().join("lock"))?;
+    if options.purge && !is_local {
         state.purge(&lock)?;
     } else {
         done.kept = Some(state.dir());

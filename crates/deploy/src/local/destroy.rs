@@ -1,5 +1,7 @@
 //! `down`: stops what is this mesh's, and with `purge` removes its directory.
 //!
+//! Where the mesh of that name is on Docker, too, only what is this backend's goes: the secret is that mesh's as well.
+//!
 //! It needs no topology file. A keeper that answers stops everything in order; where there is none, or it hangs, whatever
 //! carries the mesh's mark is ended from here.
 
@@ -8,6 +10,7 @@ use std::{fs, io, path::Path, time::Duration};
 use super::client::Client;
 use crate::{
     Destroyed, Error, Progress, State,
+    docker::files::Files,
     error::Doing as _,
     keeper::SOCKET,
     orphans, proc,
@@ -42,11 +45,15 @@ pub(super) async fn run(state: &State, purge: bool, progress: &dyn Progress) -> 
     // Without the directory another `down` has removed the mesh meanwhile.
     let Some(lock) = wait_for_up(state).await? else { return Ok(done) };
     done.orphans = end_orphans(state).await?;
-    if purge {
+    if purge && !Files::new(state).dir().exists() {
         state.purge(&lock)?;
     } else {
-        for part in ["config", "bin"] {
+        let data: &[&str] = if purge { &["pg", "log", "cache"] } else { &[] };
+        for part in ["config", "bin"].iter().chain(data) {
             remove(&dir.join(part))?;
+        }
+        if purge {
+            state.sweep()?;
         }
         remove_empty(&dir.join("cache"));
         for file in [SOCKET, "lock"] {
@@ -117,6 +124,26 @@ mod tests {
 
     use super::*;
     use crate::Quiet;
+
+    #[tokio::test]
+    async fn what_the_mesh_of_that_name_on_docker_needs_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let state = State::new(root.path(), MeshName::new("m").unwrap());
+        for part in ["bin", "config", "log", "pg/origin-db", "cache/x", "docker/nodes/peer-1"] {
+            fs::create_dir_all(state.dir().join(part)).unwrap();
+        }
+        state.create_secret().unwrap();
+        let done = run(&state, true, &Quiet).await.unwrap();
+        assert_eq!(done.kept, Some(state.dir()));
+        let mut left: Vec<_> =
+            fs::read_dir(state.dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["apply.lock", "docker", "secret"]);
+        assert!(state.dir().join("docker/nodes/peer-1").exists());
+        Files::new(&state).remove().unwrap();
+        assert_eq!(run(&state, true, &Quiet).await.unwrap().kept, None);
+        assert!(!state.dir().exists());
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn several_at_once_all_succeed() {
