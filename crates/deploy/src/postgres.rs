@@ -4,7 +4,9 @@
 //! PATH, what pg-embed has downloaded before; then pg-embed's download, where `HOPCAST_POSTGRES_DOWNLOAD` allows it.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -50,7 +52,10 @@ impl Postgres {
 
     /// The one of this major version, else the first, where none is of that.
     pub(crate) fn pick(cache: &Path, wanted: Option<u32>) -> Result<Self, Error> {
-        if let Some(bin) = env::var_os("HOPCAST_POSTGRES").filter(|dir| !dir.is_empty()).map(PathBuf::from) {
+        if let Some(dir) = env::var_os("HOPCAST_POSTGRES").filter(|dir| !dir.is_empty()) {
+            let bin = absolute(dir.into()).ok_or_else(|| {
+                Error::Missing("HOPCAST_POSTGRES is relative, and there is no current directory".into())
+            })?;
             let major = version(&bin).ok_or_else(|| {
                 Error::Missing(format!(
                     "HOPCAST_POSTGRES is {}, which has no working initdb, pg_ctl and postgres",
@@ -60,7 +65,7 @@ impl Postgres {
             return check(Self::Installed { bin, major }, None);
         }
         let mut first = None;
-        for (bin, named) in candidates(cache) {
+        for (bin, named) in candidates(cache, env::var_os("PATH").as_deref()) {
             // To ask one takes tens of milliseconds: no more of them than need be, and not the one that made the clusters,
             // where its directory is named after it.
             let made_them = named.is_some() && named == wanted && is_complete(&bin);
@@ -104,13 +109,18 @@ fn data_version(dir: &Path) -> Option<u32> {
     fs::read_to_string(dir.join("PG_VERSION")).ok()?.trim().parse().ok()
 }
 
-/// Directories that may have them, each with the major version that its name says.
-fn candidates(cache: &Path) -> Vec<(PathBuf, Option<u32>)> {
+/// The keeper, which runs the programs, works in another directory.
+fn absolute(dir: PathBuf) -> Option<PathBuf> {
+    std::path::absolute(dir).ok()
+}
+
+/// Directories that may have them, each with the major version that its name says. `path` is PATH.
+fn candidates(cache: &Path, path: Option<&OsStr>) -> Vec<(PathBuf, Option<u32>)> {
     let mut installed: Vec<(u32, PathBuf)> = children(Path::new("/usr/lib/postgresql"))
         .filter_map(|dir| Some((dir.file_name()?.to_str()?.parse().ok()?, dir.join("bin"))))
         .collect();
     installed.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
-    let path: Vec<_> = env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
+    let path: Vec<_> = path.map(|path| env::split_paths(path).collect()).unwrap_or_default();
     // <cache>/pg-embed/<os>/<architecture>/<version>/bin
     let mut cached: Vec<_> = children(&cache.join("pg-embed"))
         .flat_map(|os| children(&os))
@@ -119,7 +129,8 @@ fn candidates(cache: &Path) -> Vec<(PathBuf, Option<u32>)> {
         .collect();
     cached.sort_by(|a, b| b.cmp(a));
     let named = installed.into_iter().map(|(version, bin)| (bin, Some(version)));
-    named.chain(path.into_iter().chain(cached).map(|bin| (bin, None))).collect()
+    let all = named.chain(path.into_iter().chain(cached).map(|bin| (bin, None)));
+    all.filter_map(|(bin, version)| Some((absolute(bin)?, version))).collect()
 }
 
 fn children(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
@@ -163,6 +174,17 @@ mod tests {
         let error = check(found(OLDEST - 1), None).unwrap_err().to_string();
         assert!(error.contains("PostgreSQL 15 or newer") && error.contains("/opt/pg/bin has 14"), "{error}");
         assert_eq!(check(found(OLDEST), None).unwrap(), found(OLDEST));
+    }
+
+    #[test]
+    fn a_relative_directory_means_the_one_here() {
+        let here = env::current_dir().unwrap();
+        let path = env::join_paths(["pg/bin", "/opt/pg/bin"]).unwrap();
+        let found = candidates(Path::new("cache"), Some(&path));
+        for bin in [here.join("pg/bin"), "/opt/pg/bin".into()] {
+            assert!(found.contains(&(bin, None)), "{found:?}");
+        }
+        assert_eq!(absolute("pg/bin".into()), Some(here.join("pg/bin")));
     }
 
     #[test]
