@@ -31,12 +31,13 @@ pub(super) async fn run(
     let mut there = present::containers(engine, labels::filter(mesh)).await?;
     there.retain(|container| container.label.role != Some(Role::Helper));
     there.sort_by(|a, b| a.name.cmp(&b.name));
+    if there.is_empty() {
+        return Err(Error::NotRunning(mesh.clone()));
+    }
     if let Some(unknown) = nodes.iter().find(|node| !there.iter().any(|container| container.name == **node)) {
-        return Err(if there.is_empty() {
-            Error::NotRunning(mesh.clone())
-        } else {
-            Error::Unknown(format!("there is no log of {unknown}: `hopcast status` lists the nodes"))
-        });
+        return Err(Error::Unknown(format!(
+            "there is no log of {unknown}: `hopcast status` lists the nodes"
+        )));
     }
     there.retain(|container| nodes.is_empty() || nodes.contains(&container.name));
     if follow {

@@ -64,12 +64,13 @@ pub(super) async fn run(
     sink: LogSink<'_>,
 ) -> Result<(), Error> {
     let there = all(state)?;
+    if there.is_empty() {
+        return Err(Error::NotRunning(state.mesh().clone()));
+    }
     if let Some(unknown) = nodes.iter().find(|node| !there.contains(node)) {
-        return Err(if there.is_empty() {
-            Error::NotRunning(state.mesh().clone())
-        } else {
-            Error::Unknown(format!("there is no log of {unknown}: `hopcast status` lists the nodes"))
-        });
+        return Err(Error::Unknown(format!(
+            "there is no log of {unknown}: `hopcast status` lists the nodes"
+        )));
     }
     let mut readers: BTreeMap<String, Reader> = BTreeMap::new();
     loop {
@@ -122,6 +123,12 @@ mod tests {
         assert_eq!(lines, ["peer-1 one", "peer-1 two", "peer-1 thr"]);
         let error = run(&state, &["peer-2".into()], false, &mut |_, _| {}).await.unwrap_err();
         assert!(error.to_string().contains("peer-2"), "{error}");
+
+        let none = State::new(root.path(), MeshName::new("none").unwrap());
+        for follow in [false, true] {
+            let error = run(&none, &[], follow, &mut |_, _| {}).await.unwrap_err();
+            assert!(matches!(error, Error::NotRunning(_)), "{error}");
+        }
 
         let mut reader = Reader::default();
         let mut lines = Vec::new();
