@@ -177,8 +177,12 @@ pub struct Destroyed {
     /// of Docker 20.10 that its restart mends. They are empty, and the next `up` uses them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stuck: Vec<String>,
-    /// What is still on disk: data and secret.
+    /// What is still on disk: data and secret; on Docker the secret alone. With `purge`, what the mesh of that name on the
+    /// other backend needs.
     pub kept: Option<PathBuf>,
+    /// Volumes with data that were kept, as asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
 }
 
 /// The tie between a mesh and the process that started it. Dropping it, or the end of this process in whatever way, ends

@@ -1,5 +1,7 @@
 //! `hopcast down`: removes exactly what is the mesh's.
 
+use std::path::Path;
+
 use clap::Args;
 use hopcast_deploy::{DestroyOptions, Destroyed};
 use hopcast_protocol::MeshName;
@@ -64,7 +66,43 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
         ));
     }
     if let Some(kept) = &destroyed.kept {
-        context.out.line(format_args!("its data are still in {}; --purge removes them", kept.display()));
+        context.out.line(stays(backend.name(), arguments.purge, kept));
+    }
+    if !destroyed.volumes.is_empty() {
+        context.out.line(format_args!(
+            "its data are still in {}; `hopcast down --backend docker --name {mesh}` removes them",
+            destroyed.volumes.join(", ")
+        ));
     }
     context.out.result(&Answer { mesh: &mesh, destroyed })
+}
+
+/// What is still in the mesh's directory.
+fn stays(backend: &str, purge: bool, dir: &Path) -> String {
+    let dir = dir.display();
+    match (backend, purge) {
+        ("docker", false) => format!("its secret is still in {dir}; --purge removes it"),
+        (_, false) => format!("its data are still in {dir}; --purge removes them"),
+        // A purge leaves something only where the other backend needs it.
+        (backend, true) => {
+            let other = if backend == "docker" { "local" } else { "docker" };
+            format!(
+                "what the mesh of that name on the backend {other} needs is still in {dir}; `hopcast down --backend {other} --purge` removes it"
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_is_told_by_backend() {
+        let said = |backend, purge| stays(backend, purge, Path::new("/state/m"));
+        assert_eq!(said("local", false), "its data are still in /state/m; --purge removes them");
+        assert_eq!(said("docker", false), "its secret is still in /state/m; --purge removes it");
+        assert!(said("local", true).contains("down --backend docker --purge"), "{}", said("local", true));
+        assert!(said("docker", true).contains("down --backend local --purge"), "{}", said("docker", true));
+    }
 }

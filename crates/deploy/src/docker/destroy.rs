@@ -49,6 +49,11 @@ pub(super) async fn run(
     loop {
         let present = Present::read(engine).await?;
         headway.look(present.count(state.mesh()));
+        if options.keep_data {
+            let ours = present.volumes.iter().filter(|volume| volume.label.is_of(state.mesh()));
+            done.volumes = ours.map(|volume| volume.name.clone()).collect();
+            done.volumes.sort();
+        }
         let round = Round { engine, state, options, progress, patience };
         let left = round.remove(&present, &mut done).await;
         let is_over = headway.is_over(Instant::now());
