@@ -105,16 +105,17 @@ pub(crate) async fn run(context: &Context, arguments: &Arguments) -> anyhow::Res
     if options.dry_run {
         return dry(&context.out, &plan, &changes);
     }
-    let session = match session {
-        Some(session) if arguments.detach => {
-            session.detach().await?;
-            None
-        }
-        other => other,
-    };
     // Without a session another `up` has started it, and perhaps still waits in its foreground.
     let is_docker = backend.name() == "docker";
-    let detached = is_docker || (session.is_none() && backend.status().await?.detached);
+    let (session, detached) = match session {
+        Some(session) if arguments.detach => {
+            session.detach().await?;
+            // The keeper has it in writing; asked now, it may not have read it yet.
+            (None, true)
+        }
+        None => (None, is_docker || backend.status().await?.detached),
+        foreground => (foreground, false),
+    };
     if session.is_none() && !detached {
         context.out.note("note: the mesh ends with the `hopcast up` that started it");
     }
