@@ -405,6 +405,12 @@ fn a_changed_file_touches_only_what_differs() {
     let changed: Vec<_> =
         mesh.starts().into_iter().filter(|(name, start)| before.get(name) != Some(start)).collect();
     assert_eq!(changed.len(), 2, "{changed:?}");
+    // Others need not even be there, and stay as they are.
+    docker(&["rm", "-f", &peer(3)]);
+    let changes = mesh.ok(&["up", "--only", &peer(2)])["changes"].clone();
+    assert_eq!(names(&changes["restarted"]), [&*peer(2)]);
+    assert!(!mesh.starts().contains_key(&peer(3)));
+    assert_eq!(names(&mesh.up()["started"]), [&*peer(3)]);
     let run = mesh.run(&["up", "--only", "nobody"]);
     assert!(run.code == 2 && run.stderr.contains("nobody"), "{}", run.stderr);
 
@@ -427,6 +433,28 @@ fn a_changed_file_touches_only_what_differs() {
         (&true.into(), 3 + 1 + 2),
         "{changes}"
     );
+    // As an `up` leaves it that was killed before it had set the password.
+    for database in ["origin", "edge-a"] {
+        let psql = "psql -Xqh /var/run/postgresql -U \"$POSTGRES_USER\" -d postgres -c \"ALTER ROLE CURRENT_USER PASSWORD 'old'\"";
+        docker(&["exec", &mesh.own(database), "sh", "-c", psql]);
+    }
+    assert_untouched(&mesh.up());
+    // An image of another PostgreSQL than the one that made the data is passed over.
+    let volume = format!("{}-{}", mesh.name(), mesh.own("edge-a"));
+    let label = "{{index .Labels \"io.hopcast.postgres\"}}";
+    let major: u32 = docker(&["volume", "inspect", "--format", label, &volume])[0].parse().unwrap();
+    let newer = mesh.own("postgres:1");
+    let set = format!("ENV PG_MAJOR={}", major + 1);
+    docker(&["commit", "-c", &set, &mesh.own("edge-a"), &newer]);
+    let topology = std::fs::read_to_string(mesh.hopcast.path("topology.toml")).unwrap();
+    let other = topology.replace("hopcast-test-no-such-postgres", &newer);
+    std::fs::write(mesh.hopcast.path("topology.toml"), other).unwrap();
+    let run = mesh.run(&["up"]);
+    docker(&["rmi", &newer]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_untouched(&json(&run)["changes"]);
+    std::fs::write(mesh.hopcast.path("topology.toml"), topology).unwrap();
+
     let out = mesh.hopcast.path("0.ts");
     mesh.ok(&["fetch", "demo/64k/0", "--via", &peer(3), "-o", out.to_str().unwrap()]);
 
