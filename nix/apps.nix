@@ -94,8 +94,8 @@ rec {
         hopcast up "''${which[@]}" --backend local --detach --json | tail -n 1 >"$scratch/up.json"
         url=$(jq -r .farthest.url "$scratch/up.json")
         echo "playing $url"
-        heard=$(ffmpeg -v error -i "$url" -map 0:a -f md5 -)
-        echo "the player heard all of it ($heard)"
+        heard=$(timeout 300 ffmpeg -v error -i "$url" -map 0:a -f md5 -)
+        echo "the player ended in order, what it heard has the $heard"
         hopcast verify "''${which[@]}"
       '';
 }

@@ -23,7 +23,7 @@ down=no
 case ${1:-} in
 '') ;;
 --down) down=yes ;;
--h | --help) sed -n '2,18s/^# \{0,1\}//p' "$0" && exit ;;
+-h | --help) sed -n '2,18s/^# \{0,1\}//p' "$root/scripts/deploy_500_containers.sh" && exit ;;
 *) die "unknown argument: $1 (see --help)" ;;
 esac
 

@@ -11,7 +11,7 @@ here=$PWD
 . "$(dirname "$0")/lib.sh"
 
 case ${1:-} in
--h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0" && exit ;;
+-h | --help) sed -n '2,7s/^# \{0,1\}//p' "$root/scripts/export_peer_graph.sh" && exit ;;
 esac
 [ $# -le 1 ] || die "at most one argument, the file to write (see --help)"
 file=${1:-peer_network.dot}

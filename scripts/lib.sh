@@ -56,7 +56,8 @@ build_release() {
 # The command `hopcast` for scripts that only need one: what was built here, else what PATH has, else a build. Sets $hopcast.
 find_hopcast() {
     local host
-    host=$(rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+    # Without Rust PATH may have it.
+    host=$(rustc -vV 2>/dev/null | sed -n 's/^host: //p') || true
     for hopcast in "${HOPCAST_BIN_DIR:-/nonexistent}/hopcast" "${CARGO_TARGET_DIR:-$root/target}/$host/release/hopcast" "$(command -v hopcast)"; do
         [ -x "$hopcast" ] && return
     done

@@ -39,10 +39,15 @@ const PLAYED: usize = 8;
 /// Links between a listener and the gateway.
 const HOPS: [usize; 4] = [2, 5, 10, 20];
 
+/// The player is here.
+pub fn check_programs() -> Result<()> {
+    programs::debian("ffmpeg").map(drop)
+}
+
 /// Measures all of it. `note` is told what is being done.
 pub fn run(quick: bool, note: &dyn Fn(&str)) -> Result<Vec<Row>> {
     programs::debian("nginx")?;
-    programs::debian("ffmpeg")?;
+    check_programs()?;
     let mut rows = samples(quick, note)?;
     rows.extend(alone(quick, note)?);
     rows.extend(crowd(quick, note)?);

@@ -41,7 +41,7 @@ pub fn debian(name: &str) -> Result<PathBuf> {
         .find(|path| path.is_file());
     Ok(found.ok_or_else(|| {
         Missing(format!(
-            "`{name}` is missing, which hopcast is compared with (Debian: apt-get install socat haproxy nginx-light iperf3)"
+            "`{name}` is missing, which hopcast is compared with (Debian: apt-get install socat haproxy nginx-light iperf3 ffmpeg)"
         ))
     })?)
 }

@@ -538,14 +538,10 @@ fn faults_are_seen_and_healed() {
     let mesh = Mesh::new(6, &Shape { links: vec![(1, 4)], ..Shape::default() });
     let peer = |number: usize| mesh.own(&format!("peer-{number}"));
     mesh.up();
-    // Killed for good: the engine starts it again, and it is connected as before.
+    // A container that was killed through the engine stays down until `up`.
     docker(&["kill", &peer(2)]);
-    eventually("the killed peer is back", || {
-        mesh.run(&["status"]).code == 0 || {
-            // A container that was killed through the engine stays down until `up`.
-            mesh.run(&["up"]).code == 0
-        }
-    });
+    eventually("status sees that it is gone", || mesh.run(&["status"]).code == 1);
+    eventually("the killed peer is back", || mesh.run(&["up"]).code == 0 && mesh.run(&["status"]).code == 0);
     // A signal in the middle of `up` ends it in order, and the next one completes it.
     mesh.write(&Shape { peers: 6, ..Shape::default() });
     let mut up = mesh

@@ -25,6 +25,27 @@ fn is_a_draft_07_schema() {
 #[test]
 fn takes_the_shipped_file_and_its_commented_alternatives() {
     assert_eq!(complaints(init_text()), Vec::<String>::new());
+    let lines: Vec<_> = init_text().lines().collect();
+    let mut tried = 0;
+    for (at, line) in lines.iter().enumerate() {
+        // A key alone, in its place; or a shape in place of the one that is there.
+        let (mut changed, shape) = (lines.clone(), line.strip_prefix("#   {"));
+        let text = if let Some(shape) = shape {
+            let inline = format!("{{{}", &shape[..=shape.find('}').unwrap()]);
+            init_text().replace("{ shape = \"ring\", skip = [4] }", &inline)
+        } else {
+            let key = line.strip_prefix("# ").filter(|key| key.contains(" = ") && !key.starts_with(' '));
+            let of_links = ["between", "latency", "jitter", "rate", "loss", "remove"];
+            let Some(key) = key.filter(|key| !of_links.iter().any(|name| key.starts_with(name))) else {
+                continue;
+            };
+            changed[at] = key;
+            changed.join("\n")
+        };
+        assert_eq!(complaints(&text), Vec::<String>::new(), "{line}");
+        tried += 1;
+    }
+    assert!(tried >= 12, "{tried}");
 }
 
 #[test]

@@ -215,6 +215,7 @@ fn all(context: &Context, quick: bool, rows: &mut Vec<Row>) -> anyhow::Result<()
     let note = |text: &str| context.out.note(text);
     let topology = context.file()?;
     relay::check_programs()?;
+    listen::check_programs()?;
     let mut failed = Vec::new();
     let mut take = |name: &str, outcome: anyhow::Result<Vec<Row>>| {
         match outcome {
