@@ -59,7 +59,7 @@ pub fn probe(path: &Path) -> io::Result<()> {
         return std::fs::read_dir(path).map(drop);
     }
     if !seen.is_file() {
-        return Err(io::Error::other("it is a pipe, a socket or a device, and no file or folder"));
+        return Err(io::Error::other("it is a pipe, a socket or a device"));
     }
     std::fs::File::open(path).map(|_| ())
 }
